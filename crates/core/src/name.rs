@@ -1,0 +1,140 @@
+//! Names of apps and functions.
+//!
+//! A full name is `function.app`, both DNS labels that start with a letter; `function` alone means
+//! the app `default`. Names are parsed once, at the edge: whoever holds a [`FunctionName`] holds a
+//! valid one.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, ErrorKind};
+
+/// The app of a function that was named without one.
+pub const DEFAULT_APP: &str = "default";
+
+/// Longest label, as in DNS (RFC 1035 §2.3.4).
+pub const LABEL_LENGTH_MAX: usize = 63;
+
+/// A function's full name: the function's label and its app's label.
+///
+/// ```
+/// use mote_core::name::FunctionName;
+/// let light: FunctionName = "light.home".parse().unwrap();
+/// assert_eq!((light.function(), light.app()), ("light", "home"));
+/// let hello: FunctionName = "hello".parse().unwrap();
+/// assert_eq!((hello.app(), hello.to_string().as_str()), ("default", "hello"));
+/// assert!("a/b".parse::<FunctionName>().is_err());
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FunctionName {
+    full: Box<str>,
+    dot: u8,
+}
+
+impl FunctionName {
+    /// Joins two labels. Fails with `BadRequest` when one of them is not a DNS label that starts
+    /// with a letter.
+    pub fn new(function: &str, app: &str) -> Result<Self, Error> {
+        check_label("function name", function)?;
+        check_label("app name", app)?;
+        let dot = u8::try_from(function.len()).expect("a label is at most 63 bytes");
+        Ok(Self {
+            full: format!("{function}.{app}").into_boxed_str(),
+            dot,
+        })
+    }
+
+    /// The function's own label.
+    pub fn function(&self) -> &str {
+        &self.full[..usize::from(self.dot)]
+    }
+
+    /// The app's label.
+    pub fn app(&self) -> &str {
+        &self.full[usize::from(self.dot) + 1..]
+    }
+
+    /// `function.app`, also for the app `default`.
+    pub fn full(&self) -> &str {
+        &self.full
+    }
+
+    /// The shortest spelling that parses back: without the app when that is `default`.
+    pub fn short(&self) -> &str {
+        if self.app() == DEFAULT_APP {
+            self.function()
+        } else {
+            self.full()
+        }
+    }
+}
+
+impl FromStr for FunctionName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text.split_once('.') {
+            Some((function, app)) => Self::new(function, app),
+            None => Self::new(text, DEFAULT_APP),
+        }
+    }
+}
+
+impl fmt::Display for FunctionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.short())
+    }
+}
+
+impl fmt::Debug for FunctionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.full())
+    }
+}
+
+/// Checks one label; `what` names it in the error.
+pub fn check_label(what: &str, label: &str) -> Result<(), Error> {
+    let bytes = label.as_bytes();
+    let valid = !bytes.is_empty()
+        && bytes.len() <= LABEL_LENGTH_MAX
+        && bytes[0].is_ascii_lowercase()
+        && bytes[bytes.len() - 1] != b'-'
+        && bytes
+            .iter()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-');
+    if valid {
+        return Ok(());
+    }
+    let shown: String = label.chars().take(LABEL_LENGTH_MAX + 1).collect();
+    Err(Error::new(ErrorKind::BadRequest, format!("{what} `{}` is not valid", shown.escape_debug())).with_hint(
+        "use 1 to 63 lower-case letters, digits and hyphens, starting with a letter and not ending with a hyphen",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn refuses_what_is_not_a_label() {
+        for bad in [
+            "", ".", "a.", ".a", "A", "1a", "a-", "a_b", "a/b", "a.b.c", "ä", "a b", "../x",
+        ] {
+            let error = bad.parse::<FunctionName>().expect_err(bad);
+            assert_eq!(error.kind(), ErrorKind::BadRequest);
+        }
+        assert!("a".repeat(64).parse::<FunctionName>().is_err());
+        assert!("a".repeat(63).parse::<FunctionName>().is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn what_parses_prints_back(text in "\\PC{0,80}") {
+            if let Ok(name) = text.parse::<FunctionName>() {
+                prop_assert_eq!(&name.to_string().parse::<FunctionName>().unwrap(), &name);
+                prop_assert_eq!(name.full().parse::<FunctionName>().unwrap(), name);
+            }
+        }
+    }
+}
