@@ -8,9 +8,9 @@
 )]
 
 mod ci;
+pub mod guests;
 mod tidy;
 
-use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::path::Path;
 use std::process::ExitCode;
@@ -26,28 +26,43 @@ struct Arguments {
 enum Task {
     /// Run every check; the last line is `N passed, M failed`.
     Ci(ci::Options),
+    /// Build the guests that are checked in, or check that they are what their sources build to.
+    Guests {
+        /// Only check, which needs no guest toolchain.
+        #[arg(long)]
+        check: bool,
+    },
     /// Check the rules of the house without building the product.
     Tidy,
 }
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
     // The folder of this crate is below the root, wherever the command is called from.
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("xtask is a folder of the workspace");
-    let good = match Arguments::parse().task {
-        Task::Ci(options) => ci::run(root, &options),
+    match run(root, &Arguments::parse().task) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Does one task and says whether all was well; what was not has been printed.
+fn run(root: &Path, task: &Task) -> anyhow::Result<bool> {
+    match task {
+        Task::Ci(options) => Ok(ci::run(root, options)),
+        Task::Guests { check: true } => guests::check(root).map(|()| true),
+        Task::Guests { check: false } => guests::build(root).map(|()| true),
         Task::Tidy => {
             let findings = tidy::check(root)?;
             for finding in &findings {
                 println!("{finding}");
             }
-            findings.is_empty()
+            Ok(findings.is_empty())
         }
-    };
-    Ok(if good {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    }
 }
