@@ -1,6 +1,10 @@
 # The short names of the common tasks; `make help` lists them. The work itself is in `cargo xtask` and `scripts/`.
 # Run one with options by its long name, such as `cargo xtask ci --only test`.
 
+RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
+# The comparison with Node's CoAP package is made where `scripts/install-tools.sh test` has put it.
+NODE_COAP = $(if $(wildcard target/tools/node/node_modules/coap),--node-coap target/tools/node)
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test bench build guests docs clean
 
@@ -15,8 +19,9 @@ test: ## install the tools of the tests, then run every check
 	scripts/install-tools.sh test
 	cargo xtask ci
 
-bench: ## measure the promises of SPECIFICATION.md and print them as ratios
-	cargo xtask bench
+bench: ## measure the promises of SPECIFICATION.md and print them as ratios; options in ARGS
+	cargo build --release --locked -p mote -p mote-bench --bins
+	$(RELEASE)/ratios --mote $(RELEASE)/mote $(NODE_COAP) $(ARGS)
 
 build: ## build the release binary, target/release/mote
 	cargo build --release --locked -p mote

@@ -82,6 +82,7 @@ pub(super) fn deny(root: &Path) -> Result<Count> {
 }
 
 /// Fuzzes every target for `seconds`, beginning from the seeds in `fuzz/seeds/<target>`.
+/// The parsers are safe code, in which a memory sanitizer finds nothing and costs half the speed.
 /// What it finds on the way goes below the target folder, so that a run leaves the tree as it was.
 pub(super) fn fuzz(root: &Path, seconds: u32) -> Result<Count> {
     ensure_tool(
@@ -95,7 +96,7 @@ pub(super) fn fuzz(root: &Path, seconds: u32) -> Result<Count> {
             .with_context(|| format!("cannot create {}", corpus.display()))?;
         let mut command = nightly(root);
         command
-            .args(["fuzz", "run", "--target-dir"])
+            .args(["fuzz", "run", "--sanitizer", "none", "--target-dir"])
             .arg(&target_dir)
             .arg(&target)
             .arg(&corpus);
@@ -149,7 +150,7 @@ fn cargo(root: &Path) -> Command {
     command
 }
 
-/// Fuzzing needs the sanitizer flags of the nightly compiler.
+/// Fuzzing instruments the code by flags that only the nightly compiler takes.
 fn nightly(root: &Path) -> Command {
     let mut command = Command::new("rustup");
     command.args(["run", "nightly", "cargo"]).current_dir(root);
