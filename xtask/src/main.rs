@@ -12,7 +12,7 @@ pub mod guests;
 mod tidy;
 
 use clap::{Parser, Subcommand};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 #[derive(Debug, Parser)]
@@ -37,11 +37,8 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    // The folder of this crate is below the root, wherever the command is called from.
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("xtask is a folder of the workspace");
-    match run(root, &Arguments::parse().task) {
+    let root = root();
+    match run(&root, &Arguments::parse().task) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -49,6 +46,17 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The folder above this crate. Cargo says where that is when it starts the program; what was compiled in may be
+/// another checkout, when two of them share a target folder.
+fn root() -> PathBuf {
+    let folder = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    folder
+        .parent()
+        .expect("xtask is a folder of the workspace")
+        .to_owned()
 }
 
 /// Does one task and says whether all was well; what was not has been printed.

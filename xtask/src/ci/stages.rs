@@ -75,6 +75,8 @@ pub(super) fn deny(root: &Path) -> Result<Count> {
         "deny",
         "--workspace",
         "check",
+        "--deny",
+        "unmatched-skip",
         "licenses",
         "bans",
         "sources",
