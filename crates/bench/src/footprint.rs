@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -44,7 +45,12 @@ impl Footprint {
         let hertz = rustix::param::clock_ticks_per_second().max(1);
         Ok(Self {
             cpu: Duration::from_nanos(ticks.saturating_mul(1_000_000_000 / hertz)),
-            pss_bytes: tree.iter().map(|&pid| pss_bytes(pid)).sum(),
+            // A kernel that does not count it at all shows nothing for any of them.
+            pss_bytes: tree
+                .iter()
+                .map(|&pid| pss_bytes(pid))
+                .sum::<Option<u64>>()
+                .filter(|&bytes| bytes > 0),
             processes: tree.len(),
         })
     }
@@ -91,10 +97,17 @@ fn parse_stat(stat: &str) -> Option<Entry> {
     })
 }
 
+/// `None` when the kernel refuses to say; a process that has ended since it was listed holds nothing.
 fn pss_bytes(pid: u32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
-    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    let text = match fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => return None,
+        Err(_) => return Some(0),
+    };
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let kib: u64 = line
+        .and_then(|line| line.split_whitespace().next())
+        .map_or(Some(0), |kib| kib.parse().ok())?;
     Some(kib * 1024)
 }
 

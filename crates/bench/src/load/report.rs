@@ -11,7 +11,7 @@ use super::tally::Tally;
 use crate::environment::Environment;
 use crate::footprint::Footprint;
 
-/// Above this share of its threads' time the generator may be what limits the result.
+/// Above this share of its threads' time, computing or kept from it, the generator may be what limits the result.
 const CPU_SHARE_MAX: f64 = 0.9;
 /// Above this share of late requests the schedule was not kept.
 const LATE_SHARE_MAX: f64 = 0.01;
@@ -94,6 +94,8 @@ pub struct Latency {
 pub struct Generator {
     /// Part of its threads' time in which it was computing, 0 to 1.
     pub cpu_share: f64,
+    /// Part of its threads' time in which it could have computed and the processors did something else, 0 to 1.
+    pub starved_share: f64,
     /// Its processor time per request.
     pub cpu_us_per_request: f64,
     /// Longest time from when a request was due until it was sent (open loop).
@@ -140,6 +142,7 @@ impl Report {
         let seconds = window.as_secs_f64();
         let generator = Generator {
             cpu_share: ratio(tally.cpu.as_secs_f64(), tally.wall.as_secs_f64()),
+            starved_share: ratio(tally.starved.as_secs_f64(), tally.wall.as_secs_f64()),
             cpu_us_per_request: ratio(micros(tally.cpu), count(tally.replies_in_window)),
             lag_us_max: micros(tally.lag_max),
             late: tally.late,
@@ -173,11 +176,12 @@ impl Report {
 
 fn warnings(plan: &Plan, tally: &Tally, generator: &Generator) -> Vec<String> {
     let mut warnings = Vec::new();
-    if generator.cpu_share > CPU_SHARE_MAX {
+    if generator.cpu_share + generator.starved_share > CPU_SHARE_MAX {
         warnings.push(format!(
-            "the generator used {:.0} % of its {} thread(s): requests per second and latency are limited by it, \
-             raise --threads or compare processor time per request",
+            "the generator computed {:.0} % and waited for a processor {:.0} % of the time of its {} thread(s): it limits \
+             requests per second and latency, raise --threads, use a quieter machine or compare processor time per request",
             generator.cpu_share * 100.0,
+            generator.starved_share * 100.0,
             plan.threads
         ));
     }
@@ -299,8 +303,9 @@ impl fmt::Display for Report {
         }
         write!(
             f,
-            "generator     {:.0} % of its threads, {:.1} µs CPU/request",
+            "generator     {:.0} % of its threads, {:.0} % waiting for a processor, {:.1} µs CPU/request",
             self.generator.cpu_share * 100.0,
+            self.generator.starved_share * 100.0,
             self.generator.cpu_us_per_request
         )?;
         if self.rate.is_some() {

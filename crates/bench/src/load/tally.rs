@@ -91,6 +91,8 @@ pub(super) struct Tally {
     pub(super) wire: Wire,
     /// Processor time of the threads in the window, and the wall time that it is a share of.
     pub(super) cpu: Duration,
+    /// Time in which the threads could have run and the processors did something else.
+    pub(super) starved: Duration,
     pub(super) wall: Duration,
 }
 
@@ -114,6 +116,7 @@ impl Tally {
             waited: 0,
             wire: Wire::default(),
             cpu: Duration::ZERO,
+            starved: Duration::ZERO,
             wall: Duration::ZERO,
         }
     }
@@ -159,6 +162,7 @@ impl Tally {
         self.waited += other.waited;
         self.wire.add(other.wire);
         self.cpu += other.cpu;
+        self.starved += other.starved;
         self.wall += other.wall;
     }
 }
