@@ -24,10 +24,10 @@ use tokio_util::task::TaskTracker;
 use self::io::Guarded;
 use self::request::Door;
 
-mod request;
-mod reply;
 mod events;
 mod io;
+mod reply;
+mod request;
 
 /// The door's limits.
 #[derive(Clone, Copy, Debug)]
@@ -98,7 +98,9 @@ pub async fn run(
 
 /// Binds the door's address. A port in use is a `Conflict` that names it.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address).await.map_err(|error| bind_error("HTTP", address, &error))
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| bind_error("HTTP", address, &error))
 }
 
 /// The error for an address that cannot be listened on.
@@ -109,8 +111,13 @@ pub fn bind_error(door: &str, address: SocketAddr, error: &std::io::Error) -> Er
         _ => ErrorKind::BadRequest,
     };
     let flag = door.to_ascii_lowercase();
-    Error::new(kind, format!("the {door} door cannot listen on {address}: {error}"))
-        .with_hint(format!("stop what listens there, or choose another address with --{flag} (port 0 picks a free one)"))
+    Error::new(
+        kind,
+        format!("the {door} door cannot listen on {address}: {error}"),
+    )
+    .with_hint(format!(
+        "stop what listens there, or choose another address with --{flag} (port 0 picks a free one)"
+    ))
 }
 
 async fn serve(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, shutdown: CancellationToken) {
@@ -154,7 +161,10 @@ async fn serve(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, shutdown: C
 /// Errors of `accept` that tell of the connection and not of the listener (accept(2)).
 fn is_of_one_connection(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+    )
 }
 
 /// Counts an open connection until it is dropped.

@@ -47,7 +47,10 @@ impl Runtime for Fake {
         spec: &'a Arc<FunctionSpec>,
         _artifact: &'a Artifact,
     ) -> BoxFuture<'a, Result<Arc<dyn Prepared>, Error>> {
-        let prepared = FakeFunction { counts: Arc::clone(&self.counts), body_bytes: spec.limits.body_bytes };
+        let prepared = FakeFunction {
+            counts: Arc::clone(&self.counts),
+            body_bytes: spec.limits.body_bytes,
+        };
         Box::pin(async move { Ok(Arc::new(prepared) as Arc<dyn Prepared>) })
     }
 
@@ -83,17 +86,26 @@ impl Prepared for FakeFunction {
 }
 
 impl Instance for FakeFunction {
-    fn call<'a>(&'a self, invocation: Invocation, context: CallContext) -> BoxFuture<'a, Result<Reply, Error>> {
+    fn call<'a>(
+        &'a self,
+        invocation: Invocation,
+        context: CallContext,
+    ) -> BoxFuture<'a, Result<Reply, Error>> {
         self.counts.calls.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
             let path = invocation.meta.path().to_owned();
             let mut parts = path.split('/').skip(1);
-            let (verb, number) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+            let (verb, number) = (
+                parts.next().unwrap_or_default(),
+                parts.next().unwrap_or_default(),
+            );
             let number: u64 = number.parse().unwrap_or_default();
             context.log.line(invocation.id, Level::Info, &path);
             let mut reply = Reply::ok(invocation.body.collect(self.body_bytes).await?);
             if let Some(content_type) = invocation.meta.headers.get(http::header::CONTENT_TYPE) {
-                reply.headers.insert(http::header::CONTENT_TYPE, content_type.clone());
+                reply
+                    .headers
+                    .insert(http::header::CONTENT_TYPE, content_type.clone());
             }
             match verb {
                 "sleep" => tokio::time::sleep(Duration::from_millis(number)).await,
@@ -108,7 +120,8 @@ impl Instance for FakeFunction {
                 "publish" => reply.publish = true,
                 "size" => {
                     let bytes = number.min(self.body_bytes);
-                    reply.body = Body::Bytes(Bytes::from(vec![b'x'; usize::try_from(bytes).unwrap_or(0)]));
+                    reply.body =
+                        Body::Bytes(Bytes::from(vec![b'x'; usize::try_from(bytes).unwrap_or(0)]));
                 }
                 _ => {}
             }

@@ -22,19 +22,19 @@ use self::engines::Engines;
 use self::image::Images;
 use self::prepared::WasmFunction;
 
-mod prepared;
-mod engines;
+mod command;
 pub mod compile;
-mod image;
-mod meter;
-mod store;
-mod world;
+mod engines;
+mod failure;
 mod function;
 mod http;
+mod image;
+mod meter;
 mod outbound;
-mod command;
+mod prepared;
 mod stdio;
-mod failure;
+mod store;
+mod world;
 
 /// How the runtime is set up.
 #[derive(Clone, Debug)]
@@ -75,7 +75,11 @@ impl Wasm {
         let engines = Arc::new(Engines::new(config.shards, config.calls_max)?);
         let images = Arc::new(Images::new(config.images));
         let compiler = Arc::new(Compiler::new(config.compile)?);
-        Ok(Self { engines, images, compiler })
+        Ok(Self {
+            engines,
+            images,
+            compiler,
+        })
     }
 }
 
@@ -90,7 +94,10 @@ impl Runtime for Wasm {
                 let function = WasmFunction::new(spec, artifact, image, shape, self);
                 return Ok(Arc::new(function) as Arc<dyn Prepared>);
             }
-            let (image, shape) = self.compiler.compile(artifact, &self.engines, &self.images).await?;
+            let (image, shape) = self
+                .compiler
+                .compile(artifact, &self.engines, &self.images)
+                .await?;
             let function = WasmFunction::new(spec, artifact, image, shape, self);
             function.try_out().await?;
             Ok(Arc::new(function) as Arc<dyn Prepared>)

@@ -28,20 +28,38 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 pub(super) fn wanted(meta: &Meta) -> bool {
     meta.method == Method::GET
         && meta.headers.get(header::ACCEPT).is_some_and(|accept| {
-            accept.to_str().is_ok_and(|accept| accept.split(',').any(|range| range.trim().starts_with("text/event-stream")))
+            accept.to_str().is_ok_and(|accept| {
+                accept
+                    .split(',')
+                    .any(|range| range.trim().starts_with("text/event-stream"))
+            })
         })
 }
 
 /// The stream of a path's published values.
-pub(super) fn response(invoker: &Invoker, entry: &Arc<Entry>, meta: &Meta) -> Result<Response<ReplyBody>, Error> {
+pub(super) fn response(
+    invoker: &Invoker,
+    entry: &Arc<Entry>,
+    meta: &Meta,
+) -> Result<Response<ReplyBody>, Error> {
     let query = meta.query().map(str::to_owned);
-    let resource = Resource { function: entry.id, path: meta.path().to_owned(), query };
+    let resource = Resource {
+        function: entry.id,
+        path: meta.path().to_owned(),
+        query,
+    };
     let watch = invoker.watch(&resource)?;
     let first = watch.current().map(|value| event(&value));
-    let events = Events { first, next: next(watch) };
+    let events = Events {
+        first,
+        next: next(watch),
+    };
     let mut response = Response::new(ReplyBody::Stream(Box::pin(events)));
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream"),
+    );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
@@ -67,7 +85,10 @@ impl http_body::Body for Events {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(Ok(Frame::data(first))));
         }
@@ -90,7 +111,9 @@ fn event(value: &Published) -> Bytes {
         }),
         Err(_) => {
             text.push_str("event: binary\ndata: ");
-            value.body.iter().for_each(|byte| write!(text, "{byte:02x}").expect("writing to a string does not fail"));
+            value.body.iter().for_each(|byte| {
+                write!(text, "{byte:02x}").expect("writing to a string does not fail")
+            });
             text.push('\n');
         }
     }
@@ -103,14 +126,25 @@ mod tests {
     use super::*;
 
     fn rendered(body: &'static [u8]) -> String {
-        let value = Published { body: Bytes::from_static(body), content_type: None, sequence: 7, etag: 0 };
+        let value = Published {
+            body: Bytes::from_static(body),
+            content_type: None,
+            sequence: 7,
+            etag: 0,
+        };
         String::from_utf8(event(&value).to_vec()).unwrap()
     }
 
     #[test]
     fn values_cannot_forge_events() {
         assert_eq!(rendered(b"on"), "id: 7\ndata: on\n\n");
-        assert_eq!(rendered(b"a\nevent: x\rid: 9"), "id: 7\ndata: a\ndata: event: x\ndata: id: 9\n\n");
-        assert_eq!(rendered(&[0xff, 0x01]), "id: 7\nevent: binary\ndata: ff01\n\n");
+        assert_eq!(
+            rendered(b"a\nevent: x\rid: 9"),
+            "id: 7\ndata: a\ndata: event: x\ndata: id: 9\n\n"
+        );
+        assert_eq!(
+            rendered(&[0xff, 0x01]),
+            "id: 7\nevent: binary\ndata: ff01\n\n"
+        );
     }
 }

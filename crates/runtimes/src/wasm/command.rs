@@ -26,7 +26,10 @@ impl CommandPre {
     pub(super) fn new(engine: &Engine, module: &Module) -> wasmtime::Result<Self> {
         let mut linker = Linker::new(engine);
         p1::add_to_linker_async(&mut linker, |state: &mut CallState| {
-            &mut **state.command.as_mut().expect("a command's store is made with its context")
+            &mut **state
+                .command
+                .as_mut()
+                .expect("a command's store is made with its context")
         })?;
         Ok(Self(linker.instantiate_pre(module)?))
     }
@@ -58,11 +61,19 @@ pub(super) async fn call(
         match error.downcast_ref::<I32Exit>() {
             Some(I32Exit(0)) => {}
             Some(I32Exit(code)) => {
-                return Err(Error::new(ErrorKind::FunctionFailed, format!("the command ended with exit code {code}"))
-                    .with_hint("its standard error is in the log: `mote logs`"));
+                return Err(Error::new(
+                    ErrorKind::FunctionFailed,
+                    format!("the command ended with exit code {code}"),
+                )
+                .with_hint("its standard error is in the log: `mote logs`"));
             }
-            None if output.contents().len() >= limit || error.to_string().contains("beyond capacity") => {
-                return Err(guest_error(&ReplyTooLarge(spec.limits.body_bytes).into(), None));
+            None if output.contents().len() >= limit
+                || error.to_string().contains("beyond capacity") =>
+            {
+                return Err(guest_error(
+                    &ReplyTooLarge(spec.limits.body_bytes).into(),
+                    None,
+                ));
             }
             None => return Err(guest_error(&error, Some(store.data()))),
         }
@@ -71,11 +82,18 @@ pub(super) async fn call(
     let bytes = output.try_into_inner().map(Vec::from).unwrap_or_default();
     let text = std::str::from_utf8(&bytes).is_ok();
     let mut reply = Reply::ok(checked_body(bytes, spec)?);
-    reply.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(if text { TEXT } else { BYTES }));
+    reply.headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(if text { TEXT } else { BYTES }),
+    );
     Ok(reply)
 }
 
-fn command_context(state: &CallState, input: MemoryInputPipe, output: MemoryOutputPipe) -> p1::WasiP1Ctx {
+fn command_context(
+    state: &CallState,
+    input: MemoryInputPipe,
+    output: MemoryOutputPipe,
+) -> p1::WasiP1Ctx {
     let meta = &state.call.meta;
     let mut builder = context(&state.spec, &state.call.log);
     builder

@@ -49,7 +49,9 @@ impl Engines {
         let shards = shards.max(1);
         let mut refusals = Vec::new();
         for tier in Tier::ALL {
-            let engines: Result<Vec<_>, _> = (0..shards).map(|_| Engine::new(&config(tier, calls_max))).collect();
+            let engines: Result<Vec<_>, _> = (0..shards)
+                .map(|_| Engine::new(&config(tier, calls_max)))
+                .collect();
             match engines {
                 Ok(engines) => {
                     if let Some(refusal) = refusals.first() {
@@ -57,13 +59,22 @@ impl Engines {
                     }
                     let fingerprint = fingerprint(&engines[0]);
                     let ticker = Ticker::start(engines.clone())?;
-                    return Ok(Self { shards: engines, tier, fingerprint, ticker });
+                    return Ok(Self {
+                        shards: engines,
+                        tier,
+                        fingerprint,
+                        ticker,
+                    });
                 }
                 Err(error) => refusals.push(format!("{error:#}")),
             }
         }
-        let message = format!("the wasm runtime does not start here: {}", refusals.join("; "));
-        Err(Error::new(ErrorKind::Internal, message).with_hint("raise the limit on address space (ulimit -v)"))
+        let message = format!(
+            "the wasm runtime does not start here: {}",
+            refusals.join("; ")
+        );
+        Err(Error::new(ErrorKind::Internal, message)
+            .with_hint("raise the limit on address space (ulimit -v)"))
     }
 
     /// The engine of this thread, and its number.

@@ -44,8 +44,11 @@ pub(super) fn guest_error(error: &wasmtime::Error, state: Option<&CallState>) ->
             .with_hint("raise `cpu` in the function's manifest if it needs more");
     }
     if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
-        return Error::new(ErrorKind::Overloaded, "this node has no room for another instance")
-            .with_retry_after(Duration::from_secs(1));
+        return Error::new(
+            ErrorKind::Overloaded,
+            "this node has no room for another instance",
+        )
+        .with_retry_after(Duration::from_secs(1));
     }
     if let Some(too_large) = error.downcast_ref::<ReplyTooLarge>() {
         return Error::new(ErrorKind::FunctionFailed, too_large.to_string())
@@ -54,13 +57,19 @@ pub(super) fn guest_error(error: &wasmtime::Error, state: Option<&CallState>) ->
     if let Some(state) = state
         && state.limiter.refused.load(Ordering::Relaxed)
     {
-        let message = format!("the function failed after it was refused memory: {}", reason(error));
+        let message = format!(
+            "the function failed after it was refused memory: {}",
+            reason(error)
+        );
         return Error::new(ErrorKind::FunctionFailed, message).with_hint(format!(
             "it may have {} bytes of memory and {} table elements; raise `memory` or `table` in its manifest",
             state.spec.limits.memory_bytes, state.spec.limits.table_elements
         ));
     }
-    Error::new(ErrorKind::FunctionFailed, format!("the function failed: {}", reason(error)))
+    Error::new(
+        ErrorKind::FunctionFailed,
+        format!("the function failed: {}", reason(error)),
+    )
 }
 
 /// The innermost reason; the layers above it tell of addresses and frames.

@@ -44,7 +44,14 @@ pub(super) async fn call(
         Err(reason) => refusal(store.data_mut(), reason),
     };
     if spec.reuse > 1 {
-        loaded.keep(shard, Warm { store, guest: Guest::Function(guest), calls });
+        loaded.keep(
+            shard,
+            Warm {
+                store,
+                guest: Guest::Function(guest),
+                calls,
+            },
+        );
     }
     Ok(reply)
 }
@@ -56,9 +63,17 @@ fn answer(state: &mut CallState, body: Body) -> Reply {
         && !bytes.is_empty()
     {
         let text = std::str::from_utf8(bytes).is_ok();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(if text { TEXT } else { BYTES }));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static(if text { TEXT } else { BYTES }),
+        );
     }
-    Reply { status: state.call.status, headers, body, publish: state.call.publish }
+    Reply {
+        status: state.call.status,
+        headers,
+        body,
+        publish: state.call.publish,
+    }
 }
 
 /// The guest says that it could not answer, and why.
@@ -66,7 +81,9 @@ fn refusal(state: &mut CallState, reason: String) -> Reply {
     state.call.log.line(Level::Error, &reason);
     let mut reply = Reply::ok(bytes::Bytes::from(reason));
     reply.status = StatusCode::INTERNAL_SERVER_ERROR;
-    reply.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(TEXT));
+    reply
+        .headers
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(TEXT));
     reply
 }
 

@@ -59,16 +59,24 @@ pub(super) async fn call(
                 Some((Guest::Http(guest), calls)) => (guest, calls),
                 _ => (pre.instantiate_async(&mut store).await?, 0),
             };
-            guest.wasi_http_incoming_handler().call_handle(&mut store, request, out).await?;
+            guest
+                .wasi_http_incoming_handler()
+                .call_handle(&mut store, request, out)
+                .await?;
             Ok((guest, calls + 1))
         };
         match run.await {
-            Ok((guest, calls)) if reuse => Ok(Some(Warm { store, guest: Guest::Http(guest), calls })),
+            Ok((guest, calls)) if reuse => Ok(Some(Warm {
+                store,
+                guest: Guest::Http(guest),
+                calls,
+            })),
             Ok(_) => Ok(None),
             Err(error) => Err(guest_error(&error, Some(store.data()))),
         }
     };
-    let mut guest: Option<GuestFuture> = Some(Box::pin(metered(meter, Arc::clone(loaded.ticker()), guest)));
+    let mut guest: Option<GuestFuture> =
+        Some(Box::pin(metered(meter, Arc::clone(loaded.ticker()), guest)));
 
     let response = std::future::poll_fn(|cx| {
         if let Some(running) = &mut guest
@@ -83,8 +91,12 @@ pub(super) async fn call(
         }
         match receiver.poll_unpin(cx) {
             Poll::Ready(Ok(Ok(response))) => Poll::Ready(Ok(response)),
-            Poll::Ready(Ok(Err(code))) => Poll::Ready(Err(failed(format!("the function answered an error: {code:?}")))),
-            Poll::Ready(Err(_)) => Poll::Ready(Err(failed("the function ended without an answer".into()))),
+            Poll::Ready(Ok(Err(code))) => Poll::Ready(Err(failed(format!(
+                "the function answered an error: {code:?}"
+            )))),
+            Poll::Ready(Err(_)) => {
+                Poll::Ready(Err(failed("the function ended without an answer".into())))
+            }
             Poll::Pending => Poll::Pending,
         }
     })
@@ -92,7 +104,11 @@ pub(super) async fn call(
     reply(response, guest).await
 }
 
-async fn metered<F: Future>(meter: Arc<super::meter::Meter>, ticker: Arc<Ticker>, future: F) -> F::Output {
+async fn metered<F: Future>(
+    meter: Arc<super::meter::Meter>,
+    ticker: Arc<Ticker>,
+    future: F,
+) -> F::Output {
     meter.run(&ticker, future).await
 }
 
@@ -101,15 +117,29 @@ fn request(
     meta: &Meta,
     body: Body,
     limit: u64,
-) -> Result<Request<impl http_body::Body<Data = Bytes, Error = wasmtime_wasi_http::Error> + use<>>, Error> {
-    let path = if meta.path().is_empty() { "/" } else { meta.path() };
-    let target = meta.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+) -> Result<
+    Request<impl http_body::Body<Data = Bytes, Error = wasmtime_wasi_http::Error> + use<>>,
+    Error,
+> {
+    let path = if meta.path().is_empty() {
+        "/"
+    } else {
+        meta.path()
+    };
+    let target = meta
+        .query()
+        .map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
     let mut request = Request::new(limited(body, limit));
     *request.method_mut() = meta.method.clone();
-    *request.uri_mut() = target.parse().map_err(|_| Error::new(ErrorKind::BadRequest, "the path is not valid"))?;
+    *request.uri_mut() = target
+        .parse()
+        .map_err(|_| Error::new(ErrorKind::BadRequest, "the path is not valid"))?;
     *request.headers_mut() = meta.headers.clone();
     // HTTP/1.1 asks for one, and CoAP has none.
-    request.headers_mut().entry(header::HOST).or_insert(HeaderValue::from_static("localhost"));
+    request
+        .headers_mut()
+        .entry(header::HOST)
+        .or_insert(HeaderValue::from_static("localhost"));
     Ok(request)
 }
 
@@ -119,22 +149,35 @@ fn limited(
 ) -> impl http_body::Body<Data = Bytes, Error = wasmtime_wasi_http::Error> + Send + 'static {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let stream: mote_core::body::BodyStream = match body {
-        Body::Bytes(bytes) => Box::pin(http_body_util::Full::new(bytes).map_err(|never| match never {})),
+        Body::Bytes(bytes) => {
+            Box::pin(http_body_util::Full::new(bytes).map_err(|never| match never {}))
+        }
         Body::Stream(stream) => stream,
     };
     http_body_util::Limited::new(stream, limit)
         .map_err(|error| wasmtime_wasi_http::Error::InternalError(Some(error.to_string())))
 }
 
-async fn reply(response: Response<HyperOutgoingBody>, guest: Option<GuestFuture>) -> Result<Reply, Error> {
+async fn reply(
+    response: Response<HyperOutgoingBody>,
+    guest: Option<GuestFuture>,
+) -> Result<Reply, Error> {
     let (mut parts, body) = response.into_parts();
-    let publish = parts.headers.remove(PUBLISH).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
+    let publish = parts
+        .headers
+        .remove(PUBLISH)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
     let mut body = ReplyBody { body, guest };
     let body = match body.all_there() {
         Some(bytes) => Body::Bytes(bytes?),
         None => Body::Stream(Box::pin(body)),
     };
-    Ok(Reply { status: parts.status, headers: parts.headers, body, publish })
+    Ok(Reply {
+        status: parts.status,
+        headers: parts.headers,
+        body,
+        publish,
+    })
 }
 
 /// What the guest writes, and the guest that writes it.
@@ -147,7 +190,14 @@ impl ReplyBody {
     /// The whole body, if the guest is done and wrote no more than one piece: a reply that needs no
     /// stream.
     fn all_there(&mut self) -> Option<Result<Bytes, Error>> {
-        if self.guest.is_some() || self.body.size_hint().exact().is_none_or(|length| length > 0) && !self.body.is_end_stream() {
+        if self.guest.is_some()
+            || self
+                .body
+                .size_hint()
+                .exact()
+                .is_none_or(|length| length > 0)
+                && !self.body.is_end_stream()
+        {
             return None;
         }
         Some(Ok(Bytes::new()))
@@ -158,12 +208,19 @@ impl http_body::Body for ReplyBody {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         loop {
             if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-                return Poll::Ready(frame.map(|frame| frame.map_err(|error| failed(format!("the reply broke off: {error:?}")))));
+                return Poll::Ready(frame.map(|frame| {
+                    frame.map_err(|error| failed(format!("the reply broke off: {error:?}")))
+                }));
             }
-            let Some(guest) = &mut self.guest else { return Poll::Pending };
+            let Some(guest) = &mut self.guest else {
+                return Poll::Pending;
+            };
             match guest.poll_unpin(cx) {
                 Poll::Ready(Ok(_)) => self.guest = None,
                 Poll::Ready(Err(error)) => {

@@ -63,7 +63,11 @@ impl Shape {
             }
             names.push(name.to_owned());
         }
-        let exports = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+        let exports = if names.is_empty() {
+            "nothing".to_owned()
+        } else {
+            names.join(", ")
+        };
         Err(format!(
             "the component exports {exports}; it should export `handle` of mote:function or wasi:http/incoming-handler 0.2"
         ))
@@ -71,7 +75,9 @@ impl Shape {
 
     pub(super) fn of_module(module: &Module) -> Result<Self, String> {
         match module.get_export("_start") {
-            Some(ExternType::Func(start)) if start.params().len() + start.results().len() == 0 => Ok(Self::Command),
+            Some(ExternType::Func(start)) if start.params().len() + start.results().len() == 0 => {
+                Ok(Self::Command)
+            }
             _ => Err("the module exports no `_start`; deploy a WASI command or a component".into()),
         }
     }
@@ -107,7 +113,11 @@ impl Drop for Temporary {
 
 impl Images {
     pub(super) fn new(folder: PathBuf) -> Self {
-        Self { folder, made: Mutex::default(), next: AtomicU64::new(0) }
+        Self {
+            folder,
+            made: Mutex::default(),
+            next: AtomicU64::new(0),
+        }
     }
 
     pub(super) fn path(&self, image: &Image) -> PathBuf {
@@ -120,8 +130,11 @@ impl Images {
         for shape in Shape::ALL {
             let file = file_name(&artifact.digest, fingerprint, shape);
             let recorded = artifact.image.as_ref().filter(|image| image.file == file);
-            let Some(image) = recorded.or_else(|| made.get(&file)) else { continue };
-            let there = std::fs::metadata(self.path(image)).is_ok_and(|file| file.len() == image.bytes);
+            let Some(image) = recorded.or_else(|| made.get(&file)) else {
+                continue;
+            };
+            let there =
+                std::fs::metadata(self.path(image)).is_ok_and(|file| file.len() == image.bytes);
             if there {
                 return Some((image.clone(), shape));
             }
@@ -131,9 +144,13 @@ impl Images {
 
     /// A place for an image under way.
     pub(super) fn temporary(&self) -> Result<Temporary, Error> {
-        std::fs::create_dir_all(&self.folder).map_err(|error| self.io("create the folder of images", &error))?;
+        std::fs::create_dir_all(&self.folder)
+            .map_err(|error| self.io("create the folder of images", &error))?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        Ok(Temporary(self.folder.join(format!("{}-{number}.tmp", std::process::id()))))
+        Ok(Temporary(
+            self.folder
+                .join(format!("{}-{number}.tmp", std::process::id())),
+        ))
     }
 
     /// Keeps what was compiled.
@@ -152,10 +169,19 @@ impl Images {
             std::fs::rename(temporary.path(), target)?;
             Ok((digest, bytes))
         });
-        let kept = kept.await.map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?;
+        let kept = kept
+            .await
+            .map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?;
         let (digest, bytes) = kept.map_err(|error| self.io("keep an image", &error))?;
-        let image = Image { file: file.clone(), digest, bytes };
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(file, image.clone());
+        let image = Image {
+            file: file.clone(),
+            digest,
+            bytes,
+        };
+        self.made
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(file, image.clone());
         Ok(image)
     }
 
@@ -169,7 +195,8 @@ impl Images {
         }
         let _ = std::fs::remove_file(&path);
         let message = format!("image {} is damaged and was deleted", image.file);
-        Err(Error::new(ErrorKind::Internal, message).with_hint("deploy the function again, or restart the node"))
+        Err(Error::new(ErrorKind::Internal, message)
+            .with_hint("deploy the function again, or restart the node"))
     }
 
     /// Deletes images that are not used and old enough.
@@ -184,7 +211,9 @@ impl Images {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
             let old = entry.metadata().and_then(|file| file.modified()).ok();
-            let old = old.and_then(|time| time.elapsed().ok()).is_some_and(|age| age >= GRACE);
+            let old = old
+                .and_then(|time| time.elapsed().ok())
+                .is_some_and(|age| age >= GRACE);
             if old && !name.to_str().is_some_and(used) {
                 std::fs::remove_file(entry.path()).map_err(failed)?;
                 let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
@@ -196,10 +225,15 @@ impl Images {
 
     fn io(&self, doing: &str, error: &std::io::Error) -> Error {
         let kind = match error.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::StorageFull,
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                ErrorKind::StorageFull
+            }
             _ => ErrorKind::Internal,
         };
-        Error::new(kind, format!("could not {doing} in {}: {error}", self.folder.display()))
+        Error::new(
+            kind,
+            format!("could not {doing} in {}: {error}", self.folder.display()),
+        )
     }
 }
 

@@ -47,7 +47,11 @@ impl Ticker {
                 std::thread::sleep(TICK);
                 let Some(ticker) = weak.upgrade() else { return };
                 engines.iter().for_each(Engine::increment_epoch);
-                quiet = if ticker.running.load(Ordering::Relaxed) == 0 { quiet + 1 } else { 0 };
+                quiet = if ticker.running.load(Ordering::Relaxed) == 0 {
+                    quiet + 1
+                } else {
+                    0
+                };
                 if quiet < LINGER {
                     continue;
                 }
@@ -68,7 +72,12 @@ impl Ticker {
         let thread = std::thread::Builder::new()
             .name("mote-epochs".into())
             .spawn(tick)
-            .map_err(|error| Error::new(ErrorKind::Internal, format!("no thread for the epochs: {error}")))?;
+            .map_err(|error| {
+                Error::new(
+                    ErrorKind::Internal,
+                    format!("no thread for the epochs: {error}"),
+                )
+            })?;
         ticker.thread.get_or_init(|| thread.thread().clone());
         Ok(ticker)
     }
@@ -105,7 +114,11 @@ pub(super) struct Meter {
 
 impl Meter {
     pub(super) fn new() -> Self {
-        Self { base: Instant::now(), used: AtomicU64::new(0), since: AtomicU64::new(0) }
+        Self {
+            base: Instant::now(),
+            used: AtomicU64::new(0),
+            since: AtomicU64::new(0),
+        }
     }
 
     /// CPU time up to now; only meaningful while the guest runs.

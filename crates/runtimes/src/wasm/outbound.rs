@@ -23,15 +23,25 @@ pub(super) struct Outbound {
 
 impl Outbound {
     pub(super) fn new(spec: &Arc<FunctionSpec>, log: &Arc<CallLog>) -> Self {
-        Self { spec: Arc::clone(spec), log: Arc::clone(log) }
+        Self {
+            spec: Arc::clone(spec),
+            log: Arc::clone(log),
+        }
     }
 
     fn granted(&self, origin: &Origin) -> bool {
-        self.spec.allow.http.iter().any(|grant| Origin::parse(grant).as_ref() == Some(origin))
+        self.spec
+            .allow
+            .http
+            .iter()
+            .any(|grant| Origin::parse(grant).as_ref() == Some(origin))
     }
 }
 
-type Answer = Result<(http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>)>;
+type Answer = Result<(
+    http::Response<WasiBody>,
+    Box<dyn Future<Output = Result<(), Error>> + Send>,
+)>;
 
 impl WasiHttpHooks for Outbound {
     fn send_request(
@@ -46,16 +56,25 @@ impl WasiHttpHooks for Outbound {
         Box::new(async move {
             let origin = origin.ok_or(Error::HttpRequestUriInvalid)?;
             if !granted {
-                let line = format!("outbound HTTP to {origin} is denied; to grant it write: allow.http = [\"{origin}\"]");
+                let line = format!(
+                    "outbound HTTP to {origin} is denied; to grant it write: allow.http = [\"{origin}\"]"
+                );
                 log.line(Level::Error, &line);
                 return Err(Error::HttpRequestDenied);
             }
             if let Some(address) = forbidden_address(&origin).await? {
-                log.line(Level::Error, &format!("outbound HTTP to {origin} is denied: it resolves to {address}"));
+                log.line(
+                    Level::Error,
+                    &format!("outbound HTTP to {origin} is denied: it resolves to {address}"),
+                );
                 return Err(Error::DestinationIpProhibited);
             }
-            let (response, connection) = wasmtime_wasi_http::default_send_request(request, options).await?;
-            Ok((response.map(BodyExt::boxed_unsync), Box::new(connection) as Box<dyn Future<Output = _> + Send>))
+            let (response, connection) =
+                wasmtime_wasi_http::default_send_request(request, options).await?;
+            Ok((
+                response.map(BodyExt::boxed_unsync),
+                Box::new(connection) as Box<dyn Future<Output = _> + Send>,
+            ))
         })
     }
 }
@@ -77,7 +96,11 @@ impl Origin {
         let scheme = uri.scheme_str()?.to_ascii_lowercase();
         let standard = if scheme == "https" { 443 } else { 80 };
         let host = uri.host()?.to_ascii_lowercase();
-        Some(Self { scheme, host, port: uri.port_u16().unwrap_or(standard) })
+        Some(Self {
+            scheme,
+            host,
+            port: uri.port_u16().unwrap_or(standard),
+        })
     }
 }
 
@@ -98,7 +121,10 @@ async fn forbidden_address(origin: &Origin) -> Result<Option<IpAddr>> {
         return Ok(None);
     }
     let addresses = tokio::net::lookup_host((host, origin.port)).await;
-    let addresses = addresses.map_err(|_| Error::DnsError { rcode: None, info_code: None })?;
+    let addresses = addresses.map_err(|_| Error::DnsError {
+        rcode: None,
+        info_code: None,
+    })?;
     Ok(addresses.map(|address| address.ip()).find(own_or_link))
 }
 
@@ -119,7 +145,10 @@ mod tests {
     #[test]
     fn origins_compare_with_their_ports() {
         let same = |a, b| Origin::parse(a) == Origin::parse(b);
-        assert!(same("https://API.example.org", "https://api.example.org:443"));
+        assert!(same(
+            "https://API.example.org",
+            "https://api.example.org:443"
+        ));
         assert!(!same("https://api.example.org", "http://api.example.org"));
         assert!(!same("http://a:80", "http://a:81"));
         assert!(!same("http://a", "http://a.b"));
@@ -127,7 +156,14 @@ mod tests {
 
     #[test]
     fn the_nodes_own_addresses_are_known() {
-        for own in ["127.0.0.1", "169.254.169.254", "0.0.0.0", "::1", "::ffff:127.0.0.1", "fe80::1"] {
+        for own in [
+            "127.0.0.1",
+            "169.254.169.254",
+            "0.0.0.0",
+            "::1",
+            "::ffff:127.0.0.1",
+            "fe80::1",
+        ] {
             assert!(own_or_link(&own.parse().unwrap()), "{own}");
         }
         for other in ["10.0.0.1", "192.0.2.1", "2001:db8::1"] {

@@ -36,9 +36,21 @@ pub(super) struct WasmFunction {
 }
 
 impl WasmFunction {
-    pub(super) fn new(spec: &Arc<FunctionSpec>, _artifact: &Artifact, image: Image, shape: Shape, wasm: &Wasm) -> Self {
+    pub(super) fn new(
+        spec: &Arc<FunctionSpec>,
+        _artifact: &Artifact,
+        image: Image,
+        shape: Shape,
+        wasm: &Wasm,
+    ) -> Self {
         let (engines, images) = (Arc::clone(&wasm.engines), Arc::clone(&wasm.images));
-        Self { spec: Arc::clone(spec), image, shape, engines, images }
+        Self {
+            spec: Arc::clone(spec),
+            image,
+            shape,
+            engines,
+            images,
+        }
     }
 
     /// Loads the code and instantiates it once, which finds imports that the node does not offer,
@@ -47,8 +59,13 @@ impl WasmFunction {
         let loaded = self.load().await?;
         let trial = loaded.instantiate_once();
         match tokio::time::timeout(self.spec.limits.timeout, trial).await {
-            Ok(tried) => tried.map_err(|error| Error::new(ErrorKind::BadRequest, error.message().to_owned())),
-            Err(_) => Err(Error::new(ErrorKind::BadRequest, "the code did not start within the function's timeout")),
+            Ok(tried) => {
+                tried.map_err(|error| Error::new(ErrorKind::BadRequest, error.message().to_owned()))
+            }
+            Err(_) => Err(Error::new(
+                ErrorKind::BadRequest,
+                "the code did not start within the function's timeout",
+            )),
         }
     }
 
@@ -63,7 +80,9 @@ impl WasmFunction {
             loaded.shard()?;
             Ok(Arc::new(loaded))
         });
-        loading.await.map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?
+        loading
+            .await
+            .map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?
     }
 }
 
@@ -135,45 +154,78 @@ impl Loaded {
     }
 
     fn link(&self, engine: &Engine) -> Result<Shard, Error> {
-        let WasmFunction { shape, image, images, .. } = &self.function;
+        let WasmFunction {
+            shape,
+            image,
+            images,
+            ..
+        } = &self.function;
         let path = images.path(image);
         let failed = |error: wasmtime::Error| {
-            Error::new(ErrorKind::Internal, format!("image {} cannot be loaded: {error:#}", image.file))
+            Error::new(
+                ErrorKind::Internal,
+                format!("image {} cannot be loaded: {error:#}", image.file),
+            )
         };
         let refused = |error: wasmtime::Error| {
-            Error::new(ErrorKind::BadRequest, format!("the code asks for what this node does not offer: {error:#}"))
-                .with_hint("build it for mote:function, wasi:http 0.2 or WASI preview 1")
+            Error::new(
+                ErrorKind::BadRequest,
+                format!("the code asks for what this node does not offer: {error:#}"),
+            )
+            .with_hint("build it for mote:function, wasi:http 0.2 or WASI preview 1")
         };
         let code = match shape {
             Shape::Function => {
                 let component = load_component(engine, &path).map_err(failed)?;
                 let linker = component_linker(engine).map_err(failed)?;
-                let pre = linker.instantiate_pre(&component).and_then(FunctionPre::new);
+                let pre = linker
+                    .instantiate_pre(&component)
+                    .and_then(FunctionPre::new);
                 Code::Function(pre.map_err(refused)?)
             }
             Shape::Http => {
                 let component = load_component(engine, &path).map_err(failed)?;
                 let linker = component_linker(engine).map_err(failed)?;
-                Code::Http(linker.instantiate_pre(&component).and_then(ProxyPre::new).map_err(refused)?)
+                Code::Http(
+                    linker
+                        .instantiate_pre(&component)
+                        .and_then(ProxyPre::new)
+                        .map_err(refused)?,
+                )
             }
             Shape::Command => {
                 let module = load_module(engine, &path).map_err(failed)?;
                 Code::Command(CommandPre::new(engine, &module).map_err(refused)?)
             }
         };
-        Ok(Shard { engine: engine.clone(), code, warm: Mutex::default() })
+        Ok(Shard {
+            engine: engine.clone(),
+            code,
+            warm: Mutex::default(),
+        })
     }
 
     /// A store for this call: a warm one if there is one, otherwise fresh.
-    pub(super) fn store(&self, shard: &Shard, call: Call) -> (Store<CallState>, Option<(Guest, u32)>) {
+    pub(super) fn store(
+        &self,
+        shard: &Shard,
+        call: Call,
+    ) -> (Store<CallState>, Option<(Guest, u32)>) {
         if self.function.spec.reuse > 1
-            && let Some(Warm { mut store, guest, calls }) = shard.warm().pop()
+            && let Some(Warm {
+                mut store,
+                guest,
+                calls,
+            }) = shard.warm().pop()
         {
             store.data_mut().renew(call);
             super::store::interrupt(&mut store, self.function.spec.limits.cpu);
             return (store, Some((guest, calls)));
         }
-        (CallState::store(&shard.engine, &self.function.spec, call), None)
+        (
+            CallState::store(&shard.engine, &self.function.spec, call),
+            None,
+        )
     }
 
     /// Keeps a store for another call, if the spec allows one more.
@@ -192,7 +244,11 @@ impl Loaded {
 
     async fn instantiate_once(&self) -> Result<(), Error> {
         let shard = self.shard()?;
-        let mut store = CallState::store(&shard.engine, &self.function.spec, trial_call(&self.function.spec));
+        let mut store = CallState::store(
+            &shard.engine,
+            &self.function.spec,
+            trial_call(&self.function.spec),
+        );
         let meter = Arc::clone(&store.data().meter);
         let trial = async {
             match &shard.code {
@@ -214,13 +270,21 @@ impl Shard {
 }
 
 impl Instance for Loaded {
-    fn call<'a>(&'a self, invocation: Invocation, context: CallContext) -> BoxFuture<'a, Result<Reply, Error>> {
+    fn call<'a>(
+        &'a self,
+        invocation: Invocation,
+        context: CallContext,
+    ) -> BoxFuture<'a, Result<Reply, Error>> {
         Box::pin(async move {
             let shard = self.shard()?;
             match &shard.code {
-                Code::Function(pre) => super::function::call(self, shard, pre, invocation, context).await,
+                Code::Function(pre) => {
+                    super::function::call(self, shard, pre, invocation, context).await
+                }
                 Code::Http(pre) => super::http::call(self, shard, pre, invocation, context).await,
-                Code::Command(pre) => super::command::call(self, shard, pre, invocation, context).await,
+                Code::Command(pre) => {
+                    super::command::call(self, shard, pre, invocation, context).await
+                }
             }
         })
     }
@@ -251,13 +315,22 @@ fn trial_call(spec: &FunctionSpec) -> Call {
         prefix: 1,
         headers: HeaderMap::new(),
     };
-    Call::new(InvocationId { sequence: 0, node: 0 }, meta, Arc::new(Nowhere), spec)
+    Call::new(
+        InvocationId {
+            sequence: 0,
+            node: 0,
+        },
+        meta,
+        Arc::new(Nowhere),
+        spec,
+    )
 }
 
 /// A reply's body within the function's limit.
 pub(super) fn checked_body(bytes: Vec<u8>, spec: &FunctionSpec) -> Result<Body, Error> {
     if bytes.len() as u64 > spec.limits.body_bytes {
-        let too_large = wasmtime::Error::from(super::failure::ReplyTooLarge(spec.limits.body_bytes));
+        let too_large =
+            wasmtime::Error::from(super::failure::ReplyTooLarge(spec.limits.body_bytes));
         return Err(guest_error(&too_large, None));
     }
     Ok(Body::Bytes(bytes.into()))

@@ -24,16 +24,28 @@ pub(super) struct CallLog {
 
 impl CallLog {
     pub(super) fn new(id: InvocationId, sink: Arc<dyn LogSink>, limit: u64) -> Self {
-        Self { id, sink, left: AtomicU64::new(limit), limit }
+        Self {
+            id,
+            sink,
+            left: AtomicU64::new(limit),
+            limit,
+        }
     }
 
     /// Writes one line of the guest, if there is room for it.
     pub(super) fn line(&self, level: Level, text: &str) {
         let cost = text.len() as u64 + 1;
-        match self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(cost)) {
+        match self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                left.checked_sub(cost)
+            }) {
             Ok(_) => self.sink.line(self.id, level, text),
             Err(_) if self.left.swap(0, Ordering::Relaxed) > 0 => {
-                let text = format!("the call wrote more than its {} bytes of log; the rest is dropped", self.limit);
+                let text = format!(
+                    "the call wrote more than its {} bytes of log; the rest is dropped",
+                    self.limit
+                );
                 self.sink.line(self.id, Level::Warn, &text);
             }
             Err(_) => {}
@@ -51,7 +63,11 @@ pub(super) struct LogStream {
 
 impl LogStream {
     pub(super) fn new(log: &Arc<CallLog>, level: Level) -> Self {
-        Self { log: Arc::clone(log), level, line: Arc::default() }
+        Self {
+            log: Arc::clone(log),
+            level,
+            line: Arc::default(),
+        }
     }
 
     fn write(&self, mut bytes: &[u8]) {
@@ -70,7 +86,10 @@ impl LogStream {
     }
 
     fn flush_line(&self, line: &mut Vec<u8>) {
-        self.log.line(self.level, String::from_utf8_lossy(line).trim_end_matches('\r'));
+        self.log.line(
+            self.level,
+            String::from_utf8_lossy(line).trim_end_matches('\r'),
+        );
         line.clear();
     }
 }
@@ -88,7 +107,11 @@ impl Drop for LogStream {
 }
 
 impl AsyncWrite for LogStream {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.write(bytes);
         Poll::Ready(Ok(bytes.len()))
     }

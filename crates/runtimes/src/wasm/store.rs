@@ -49,9 +49,21 @@ struct Wasi {
 }
 
 impl Call {
-    pub(super) fn new(id: InvocationId, meta: Meta, sink: Arc<dyn LogSink>, spec: &FunctionSpec) -> Self {
+    pub(super) fn new(
+        id: InvocationId,
+        meta: Meta,
+        sink: Arc<dyn LogSink>,
+        spec: &FunctionSpec,
+    ) -> Self {
         let log = Arc::new(CallLog::new(id, sink, spec.limits.log_bytes));
-        Self { id, meta, log, status: StatusCode::OK, headers: HeaderMap::new(), publish: false }
+        Self {
+            id,
+            meta,
+            log,
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            publish: false,
+        }
     }
 }
 
@@ -100,14 +112,21 @@ impl CallState {
 impl WasiView for CallState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         let wasi = self.wasi();
-        WasiCtxView { ctx: &mut wasi.context, table: &mut wasi.table }
+        WasiCtxView {
+            ctx: &mut wasi.context,
+            table: &mut wasi.table,
+        }
     }
 }
 
 impl WasiHttpView for CallState {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         let wasi = self.wasi();
-        WasiHttpCtxView { hooks: &mut wasi.outbound, table: &mut wasi.table, ctx: &mut wasi.http }
+        WasiHttpCtxView {
+            hooks: &mut wasi.outbound,
+            table: &mut wasi.table,
+            ctx: &mut wasi.http,
+        }
     }
 }
 
@@ -125,13 +144,21 @@ pub(super) fn interrupt(store: &mut Store<CallState>, cpu: Duration) {
 /// What a guest of this function finds of the world: its grants and nothing else.
 pub(super) fn context(spec: &FunctionSpec, log: &Arc<CallLog>) -> WasiCtxBuilder {
     let mut builder = WasiCtxBuilder::new();
-    builder.stdout(LogStream::new(log, Level::Info)).stderr(LogStream::new(log, Level::Warn));
+    builder
+        .stdout(LogStream::new(log, Level::Info))
+        .stderr(LogStream::new(log, Level::Warn));
     for (key, value) in &spec.env {
         builder.env(key, value);
     }
     for grant in &spec.allow.read {
         if let Err(error) = builder.preopened_dir(&grant.host, &grant.guest, FsPerms::ReadOnly) {
-            log.line(Level::Warn, &format!("allow.read `{}` cannot be opened: {error}", grant.host.display()));
+            log.line(
+                Level::Warn,
+                &format!(
+                    "allow.read `{}` cannot be opened: {error}",
+                    grant.host.display()
+                ),
+            );
         }
     }
     builder
@@ -148,7 +175,11 @@ pub(super) struct Limiter {
 
 impl Limiter {
     fn new(memory_bytes: u64, table_elements: u64) -> Self {
-        Self { memory_left: memory_bytes, table_left: table_elements, refused: AtomicBool::new(false) }
+        Self {
+            memory_left: memory_bytes,
+            table_left: table_elements,
+            refused: AtomicBool::new(false),
+        }
     }
 
     fn take(left: &mut u64, refused: &AtomicBool, current: usize, desired: usize) -> bool {
@@ -167,11 +198,31 @@ impl Limiter {
 }
 
 impl ResourceLimiter for Limiter {
-    fn memory_growing(&mut self, current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(Self::take(&mut self.memory_left, &self.refused, current, desired))
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _max: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(Self::take(
+            &mut self.memory_left,
+            &self.refused,
+            current,
+            desired,
+        ))
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(Self::take(&mut self.table_left, &self.refused, current, desired))
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _max: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(Self::take(
+            &mut self.table_left,
+            &self.refused,
+            current,
+            desired,
+        ))
     }
 }

@@ -8,7 +8,12 @@ use wasmtime::{Error, Result};
 use self::bindings::mote::function::{log, request, response};
 use super::store::CallState;
 
-#[expect(missing_docs, unreachable_pub, clippy::needless_pass_by_value, reason = "generated from the WIT")]
+#[expect(
+    missing_docs,
+    unreachable_pub,
+    clippy::needless_pass_by_value,
+    reason = "generated from the WIT"
+)]
 mod bindings {
     wasmtime::component::bindgen!({
         path: "../../sdk/wit",
@@ -51,13 +56,17 @@ impl request::Host for CallState {
     }
 
     fn header(&mut self, name: String) -> Result<Option<String>> {
-        let value = HeaderName::from_bytes(name.as_bytes()).ok().and_then(|name| self.call.meta.headers.get(name));
+        let value = HeaderName::from_bytes(name.as_bytes())
+            .ok()
+            .and_then(|name| self.call.meta.headers.get(name));
         Ok(value.map(text))
     }
 
     fn headers(&mut self) -> Result<Vec<(String, String)>> {
         let headers = self.call.meta.headers.iter();
-        Ok(headers.map(|(name, value)| (name.as_str().to_owned(), text(value))).collect())
+        Ok(headers
+            .map(|(name, value)| (name.as_str().to_owned(), text(value)))
+            .collect())
     }
 
     fn id(&mut self) -> Result<String> {
@@ -67,20 +76,33 @@ impl request::Host for CallState {
 
 impl response::Host for CallState {
     fn set_status(&mut self, status: u16) -> Result<()> {
-        let valid = StatusCode::from_u16(status).ok().filter(|_| (200..=599).contains(&status));
-        self.call.status = valid.ok_or_else(|| Error::msg(format!("set-status: {status} is not within 200 to 599")))?;
+        let valid = StatusCode::from_u16(status)
+            .ok()
+            .filter(|_| (200..=599).contains(&status));
+        self.call.status = valid
+            .ok_or_else(|| Error::msg(format!("set-status: {status} is not within 200 to 599")))?;
         Ok(())
     }
 
     fn set_header(&mut self, name: String, value: String) -> Result<()> {
-        let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::try_from(value)) else {
-            return Err(Error::msg(format!("set-header: `{}` or its value is not valid", name.escape_debug())));
+        let (Ok(name), Ok(value)) = (
+            HeaderName::from_bytes(name.as_bytes()),
+            HeaderValue::try_from(value),
+        ) else {
+            return Err(Error::msg(format!(
+                "set-header: `{}` or its value is not valid",
+                name.escape_debug()
+            )));
         };
         if DOORS_OWN.contains(&name) {
-            return Err(Error::msg(format!("set-header: `{name}` belongs to the connection")));
+            return Err(Error::msg(format!(
+                "set-header: `{name}` belongs to the connection"
+            )));
         }
         let added = self.call.headers.try_append(name, value);
-        added.map(drop).map_err(|_| Error::msg("set-header: too many headers"))
+        added
+            .map(drop)
+            .map_err(|_| Error::msg("set-header: too many headers"))
     }
 
     fn publish(&mut self) -> Result<()> {
@@ -98,7 +120,9 @@ impl log::Host for CallState {
             log::Level::Warn => Level::Warn,
             log::Level::Error => Level::Error,
         };
-        message.lines().for_each(|line| self.call.log.line(level, line));
+        message
+            .lines()
+            .for_each(|line| self.call.log.line(level, line));
         Ok(())
     }
 }
