@@ -236,7 +236,14 @@ fn a_file_without_a_module_doc() {
     );
     breaking("crates/core/src/spec.rs", "", &[report]);
     breaking("crates/core/src/spec.rs", "#![allow(x)]\n\n//! Doc.\n", &[]);
+    breaking(
+        "crates/store/src/artifacts/file.rs",
+        "\n",
+        &["crates/store/src/artifacts/file.rs:1: has no module doc"],
+    );
     breaking("tests/cases/echo/guest.rs", "fn main() {}\n", &[]);
+    breaking("fuzz/artifacts/names/file.rs", "", &[]);
+    breaking("crates/store/target/file.rs", "", &[]);
     breaking("examples/echo/src/bindings.rs", "fn main() {}\n", &[]);
 }
 

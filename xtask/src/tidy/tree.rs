@@ -6,17 +6,11 @@
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 
-/// Folders that hold what tools produced or fetched.
-const FOREIGN_FOLDERS: &[&str] = &[
-    ".git",
-    "target",
-    "node_modules",
-    "venv",
-    ".venv",
-    "__pycache__",
-    "artifacts",
-    "corpus",
-];
+/// Names of folders that hold what tools produced or fetched, anywhere.
+const FOREIGN_NAMES: &[&str] = &[".git", "target", "node_modules", ".venv", "__pycache__"];
+
+/// Folders of that kind whose name means something else elsewhere.
+const FOREIGN_FOLDERS: &[&str] = &["fuzz/artifacts", "fuzz/corpus", "fuzz/coverage"];
 
 /// Every file below a root, by its path from that root with forward slashes.
 #[derive(Debug)]
@@ -47,7 +41,9 @@ impl Tree {
                 };
                 if !entry.file_type()?.is_dir() {
                     files.push(path);
-                } else if !FOREIGN_FOLDERS.contains(&name.as_str()) {
+                } else if !FOREIGN_NAMES.contains(&name.as_str())
+                    && !FOREIGN_FOLDERS.contains(&path.as_str())
+                {
                     folders.push(path);
                 }
             }
