@@ -7,7 +7,7 @@
 pub mod client;
 pub mod coap;
 pub mod manifest;
-mod nearest;
+pub mod nearest;
 pub mod problem;
 pub mod spec;
 pub mod units;

@@ -94,7 +94,7 @@ impl Http {
             if error.is_connect() {
                 Error::new(ErrorKind::Overloaded, root_cause(&error))
             } else {
-                broken(root_cause(&error))
+                broken(&root_cause(&error))
             }
         })?;
         let (head, body) = response.into_parts();
@@ -110,7 +110,7 @@ impl Reply {
     /// The next piece of the body; `None` at its end. Cancel-safe.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         while let Some(frame) = self.body.frame().await {
-            let frame = frame.map_err(|error| broken(error.to_string()))?;
+            let frame = frame.map_err(|error| broken(&error.to_string()))?;
             if let Ok(data) = frame.into_data() {
                 return Ok(Some(data));
             }
@@ -219,7 +219,7 @@ fn bad_url(url: &str) -> Error {
     .with_hint("write http://HOST:PORT/FUNCTION")
 }
 
-fn broken(cause: String) -> Error {
+fn broken(cause: &str) -> Error {
     Error::new(
         ErrorKind::Overloaded,
         format!("the connection broke: {cause}"),
