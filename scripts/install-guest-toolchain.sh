@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what `cargo xtask guests build` needs on Debian: a Rust compiler with the sources of its
+# Installs what `cargo xtask guests` needs on Debian: a Rust compiler with the sources of its
 # library, which is built for wasm32-unknown-unknown on first use, and a linker.
 #
 # Nobody needs this to run Mote or its tests: the built guests are in the repository.

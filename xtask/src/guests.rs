@@ -74,7 +74,7 @@ pub fn check(root: &Path) -> Result<()> {
     }
     if !faults.is_empty() {
         bail!(
-            "{}\nrun `cargo xtask guests build` and commit what it writes",
+            "{}\nrun `cargo xtask guests` and commit what it writes",
             faults.join("\n")
         );
     }

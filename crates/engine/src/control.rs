@@ -118,6 +118,11 @@ impl Control {
         }
     }
 
+    /// The handle for calls.
+    pub fn invoker(&self) -> &Invoker {
+        &self.shared.invoker
+    }
+
     /// Brings every remembered function back. One that fails is logged and stays `broken`, the
     /// others are not held up by it.
     pub async fn restore(&self) -> Result<(), Error> {

@@ -4,3 +4,4 @@
 //! routing and running are the engine's. The admin API is the one door that holds a `Control`.
 
 pub mod admin;
+pub mod http;

@@ -213,8 +213,14 @@ impl Inner {
             } else if let Some(number) = name.strip_prefix(TEMPORARY) {
                 let number = number.parse::<u64>();
                 let state = self.state();
-                if !number.is_ok_and(|number| state.writing.contains(&number)) {
-                    self.disk.remove(&self.folder.join(&name)).map_err(failed)?;
+                if number.is_ok_and(|number| state.writing.contains(&number)) {
+                    continue;
+                }
+                match self.disk.remove(&self.folder.join(&name)) {
+                    Ok(()) => {}
+                    // Its upload ended after the folder was read.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(failed(error)),
                 }
             }
         }

@@ -33,7 +33,10 @@ fn answer(method: &str, body: &[u8]) -> &'static str {
         ("POST" | "PUT", _) => refuse(400, "the body must be `on` or `off`\n"),
         _ => {
             response::set_header("allow", "GET, HEAD, POST, PUT");
-            refuse(405, "GET asks for the light, POST or PUT with `on` or `off` switches it\n")
+            refuse(
+                405,
+                "GET asks for the light, POST or PUT with `on` or `off` switches it\n",
+            )
         }
     }
 }

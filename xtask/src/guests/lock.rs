@@ -11,7 +11,7 @@ use super::{Guest, sources};
 
 const PATH: &str = "examples/guests.lock";
 const HEAD: &str = "# Which sources each guest's binary was built from.\n\
-    # Written by `cargo xtask guests build`, compared by `cargo xtask guests check`.\n";
+    # Written by `cargo xtask guests`, compared by `cargo xtask guests --check`.\n";
 
 /// The whole file.
 #[derive(Debug, Serialize, Deserialize)]
@@ -46,7 +46,7 @@ impl Lock {
 
     pub(super) fn read(root: &Path) -> Result<Self> {
         let text = fs::read_to_string(root.join(PATH))
-            .with_context(|| format!("no {PATH}; run `cargo xtask guests build`"))?;
+            .with_context(|| format!("no {PATH}; run `cargo xtask guests`"))?;
         toml::from_str(&text).with_context(|| format!("in {PATH}"))
     }
 

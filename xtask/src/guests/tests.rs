@@ -1,3 +1,5 @@
+//! `check` over a small repository in a temporary folder: each way a guest can go stale is named.
+
 use std::fs;
 use std::path::Path;
 

@@ -14,6 +14,8 @@ const HEADER_BYTES: usize = 8;
 /// In a component these sections hold a module and a component, each with a header of its own.
 const NESTED: [u8; 2] = [1, 4];
 const CUSTOM: u8 = 0;
+const TABLE: u8 = 4;
+const ELEMENT: u8 = 9;
 
 /// Encodes and strips what the linker wrote.
 pub(super) fn finish(linked: &[u8]) -> Result<Vec<u8>> {
@@ -25,13 +27,19 @@ pub(super) fn finish(linked: &[u8]) -> Result<Vec<u8>> {
     if !has_world {
         return strip(linked);
     }
-    let component = ComponentEncoder::default()
-        .module(linked)?
-        .validate(true)
-        .encode()?;
+    // Bindings leave a function table behind that nothing calls through, and an instance with a
+    // table takes longer to make. Where something does use it, the smaller module is not valid.
+    let component = encode(&without(&[TABLE, ELEMENT], linked)?).or_else(|_| encode(linked))?;
     let component = strip(&component)?;
     wit_component::decode(&component).context("stripping broke the component")?;
     Ok(component)
+}
+
+fn encode(module: &[u8]) -> Result<Vec<u8>> {
+    ComponentEncoder::default()
+        .module(module)?
+        .validate(true)
+        .encode()
 }
 
 /// One section, its header included in `whole`.
@@ -63,6 +71,17 @@ fn strip(binary: &[u8]) -> Result<Vec<u8>> {
             push_leb128(&mut out, nested.len());
             out.extend(nested);
         } else {
+            out.extend(section.whole);
+        }
+    }
+    Ok(out)
+}
+
+/// A copy of a module without the sections named.
+fn without(ids: &[u8], module: &[u8]) -> Result<Vec<u8>> {
+    let mut out = header(module)?.to_vec();
+    for section in sections(module)? {
+        if !ids.contains(&section.id) {
             out.extend(section.whole);
         }
     }
@@ -112,12 +131,63 @@ fn leb128(bytes: &[u8]) -> Result<(usize, &[u8])> {
 
 fn push_leb128(out: &mut Vec<u8>, mut value: usize) {
     loop {
-        let low = (value & 0x7f) as u8;
+        let low = u8::try_from(value & 0x7f).expect("seven bits fit in eight");
         value >>= 7;
         if value == 0 {
             out.push(low);
             return;
         }
         out.push(low | 0x80);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MODULE: &[u8] = b"\0asm\x01\0\0\0";
+    const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+    const NAME: &[u8] = b"\0\x06\x04namex";
+    const TYPES: &[u8] = b"\x01\x01\0";
+
+    #[test]
+    fn custom_sections_are_dropped_at_any_depth() {
+        let module = [MODULE, NAME, TYPES, NAME].concat();
+        let nested = u8::try_from(module.len()).unwrap();
+        let component = [COMPONENT, NAME, &[1, nested], &module].concat();
+        assert_eq!(strip(&module).unwrap(), [MODULE, TYPES].concat());
+        assert_eq!(
+            strip(&component).unwrap(),
+            [COMPONENT, &[1, 11], MODULE, TYPES].concat()
+        );
+    }
+
+    #[test]
+    fn a_command_stays_a_module() {
+        let finished = finish(&[MODULE, TYPES, NAME].concat()).unwrap();
+        assert_eq!(finished, [MODULE, TYPES].concat());
+    }
+
+    #[test]
+    fn broken_files_are_refused() {
+        for broken in [
+            b"" as &[u8],
+            b"\0asm",
+            b"#!/bin/sh",
+            b"\0asm\x01\0\0\0\x01",
+            b"\0asm\x01\0\0\0\x01\x05\0",
+            b"\0asm\x01\0\0\0\x01\xff\xff\xff\xff\xff\0",
+        ] {
+            finish(broken).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn lengths_survive_a_round_trip() {
+        for length in [0, 1, 127, 128, 16_383, 16_384, 200 * 1024] {
+            let mut bytes = Vec::new();
+            push_leb128(&mut bytes, length);
+            assert_eq!(leb128(&bytes).unwrap(), (length, &[][..]));
+        }
     }
 }

@@ -136,19 +136,21 @@ async fn a_failed_upload_leaves_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_bytes_at_once_are_one_file() {
     let (root, artifacts) = store();
-    let bytes = Bytes::from(vec![7; 100_000]);
-    let mut puts = tokio::task::JoinSet::new();
-    for _ in 0..16 {
-        let (artifacts, bytes) = (artifacts.clone(), bytes.clone());
-        puts.spawn(async move { artifacts.put(bytes).await.unwrap() });
+    for round in 0..20 {
+        let bytes = Bytes::from(vec![round; 10_000]);
+        let mut puts = tokio::task::JoinSet::new();
+        for _ in 0..16 {
+            let (artifacts, bytes) = (artifacts.clone(), bytes.clone());
+            puts.spawn(async move { artifacts.put(bytes).await.unwrap() });
+        }
+        // Sweeps during all this take neither the file nor what is being written.
+        for _ in 0..16 {
+            assert_eq!(artifacts.sweep(&|_| false).await.unwrap(), 0);
+        }
+        let digests: HashSet<_> = puts.join_all().await.into_iter().collect();
+        assert_eq!(digests.len(), 1);
+        assert_eq!(names(&root).len(), usize::from(round) + 1);
     }
-    // Sweeps during all this take neither the file nor what is being written.
-    for _ in 0..16 {
-        assert_eq!(artifacts.sweep(&|_| false).await.unwrap(), 0);
-    }
-    let digests: HashSet<_> = puts.join_all().await.into_iter().collect();
-    assert_eq!(digests.len(), 1);
-    assert_eq!(names(&root).len(), 1);
 }
 
 #[test]
