@@ -3,6 +3,7 @@
 //! What is not here: any decision about a call. Doors know names, limits and protocols; admission,
 //! routing and running are the engine's. The admin API is the one door that holds a `Control`.
 
+pub mod admin;
 pub mod http;
 pub mod coap;
 pub mod admin;

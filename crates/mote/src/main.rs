@@ -1,2 +1,24 @@
-//! placeholder
-fn main() {}
+//! The program: a node, and the command line that talks to nodes.
+//!
+//! Data goes to standard output, talk to standard error, and the exit code comes from the error
+//! table. What is not here: anything a node does. `serve` wires the parts, `cli` has one file for
+//! each command.
+
+mod cli;
+mod config;
+mod listening;
+mod logging;
+mod report;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match cli.run() {
+        Ok(code) => code,
+        Err(error) => report::report(&error),
+    }
+}
