@@ -4,6 +4,5 @@
 //! routing and running are the engine's. The admin API is the one door that holds a `Control`.
 
 pub mod admin;
-pub mod http;
 pub mod coap;
-pub mod admin;
+pub mod http;

@@ -3,6 +3,7 @@
 //! Data goes to standard output, talk to standard error. Every read takes `--json`. Exit codes are
 //! those of the error table.
 
+mod bench;
 mod completions;
 mod config;
 mod deploy;
@@ -64,6 +65,9 @@ enum Command {
     /// Look at the configuration.
     #[command(subcommand)]
     Config(config::Config),
+    /// Measure a node, or any server.
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Print completions for a shell.
     Completions(completions::Completions),
 }
@@ -83,6 +87,7 @@ impl Cli {
             Command::Status(status) => wait(status.run())?,
             Command::Wipe(wipe) => wait(wipe.run())?,
             Command::Config(config) => config.run()?,
+            Command::Bench(bench) => bench.run()?,
             Command::Completions(completions) => completions.run()?,
         }
         Ok(ExitCode::SUCCESS)

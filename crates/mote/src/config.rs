@@ -6,7 +6,7 @@
 
 mod file;
 mod keys;
-mod value;
+pub(crate) mod value;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -16,7 +16,6 @@ use std::path::PathBuf;
 use mote_core::error::Error;
 
 pub(crate) use keys::{Config, KEYS};
-pub(crate) use value::LogFormat;
 
 /// The name of the file in the data directory.
 const FILE_NAME: &str = "node.toml";

@@ -5,7 +5,8 @@ use std::io::IsTerminal as _;
 use mote_core::error::{Error, ErrorKind};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Config, LogFormat};
+use crate::config::Config;
+use crate::config::value::LogFormat;
 
 /// Starts logging as the configuration says. Once per process.
 pub(crate) fn start(config: &Config) -> Result<(), Error> {

@@ -14,8 +14,18 @@ mod serve;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use mote_runtimes::wasm::compile;
 
 fn main() -> ExitCode {
+    // The node starts itself again to compile; that is no command for people.
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments
+        .next()
+        .is_some_and(|first| first == compile::CHILD_ARGUMENT)
+    {
+        let rest: Vec<_> = arguments.collect();
+        return ExitCode::from(compile::child(&rest));
+    }
     let cli = cli::Cli::parse();
     match cli.run() {
         Ok(code) => code,

@@ -8,12 +8,7 @@ use wasmtime::{Error, Result};
 use self::bindings::mote::function::{log, request, response};
 use super::store::CallState;
 
-#[expect(
-    missing_docs,
-    unreachable_pub,
-    clippy::needless_pass_by_value,
-    reason = "generated from the WIT"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "generated from the WIT")]
 mod bindings {
     wasmtime::component::bindgen!({
         path: "../../sdk/wit",
