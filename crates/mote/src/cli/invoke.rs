@@ -156,11 +156,19 @@ impl Invoke {
         let method: Method = method.parse().map_err(|_| bad_method(method))?;
         let request = Request {
             method,
-            url,
+            url: url.clone(),
             headers: self.headers()?,
             body: Upload::from(body),
         };
-        let mut reply = Http::new().send(request).await?;
+        let mut reply = Http::new().send(request).await.map_err(|error| {
+            // A server that does not take the connection leaves no hint of its own.
+            match (error.kind(), error.hint()) {
+                (ErrorKind::Overloaded, None) => error
+                    .context(format_args!("nothing answers at {url}"))
+                    .with_hint("start a node with `mote up`, or check host and port"),
+                _ => error,
+            }
+        })?;
         if self.include {
             output::bytes(&head(&reply))?;
         }
