@@ -10,11 +10,11 @@ fn mote(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
         .env_clear()
         .envs(environment.iter().copied())
         .output()
-        .unwrap()
+        .expect("the program was built")
 }
 
 fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
+    String::from_utf8(bytes.to_vec()).expect("the program writes UTF-8")
 }
 
 /// Runs a command that fails; checks exit code, the start of the error, and the hint.

@@ -239,8 +239,12 @@ pub(super) fn print(response: &coap::Response, include: bool) -> Result<ExitCode
     // The payload of a failure is a diagnostic for people (RFC 7252 §5.5.2).
     let text = String::from_utf8_lossy(&response.payload);
     let text = if text.is_empty() { kind.title() } else { &text };
-    Err(Error::new(kind, format!("{class}.{detail:02} {text}"))
-        .with_hint("the function or its node answered this"))
+    let error = Error::new(kind, format!("{class}.{detail:02} {text}"));
+    Err(match kind {
+        ErrorKind::NotFound => error.with_hint("`mote ls` lists the functions"),
+        ErrorKind::FunctionFailed => error.with_hint("`mote logs` shows what it wrote"),
+        _ => error,
+    })
 }
 
 /// What a function's own status means for the exit code: its 5xx is its failure, not a bug of mote.
