@@ -28,13 +28,7 @@ use mote_core::error::{Error, ErrorKind};
 
 /// A small node that runs functions, and the commands to look after it.
 #[derive(Debug, Parser)]
-#[command(
-    name = "mote",
-    version,
-    about,
-    arg_required_else_help = true,
-    propagate_version = true
-)]
+#[command(name = "mote", version, about, arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -156,11 +156,19 @@ impl Invoke {
         let method: Method = method.parse().map_err(|_| bad_method(method))?;
         let request = Request {
             method,
-            url,
+            url: url.clone(),
             headers: self.headers()?,
             body: Upload::from(body),
         };
-        let mut reply = Http::new().send(request).await?;
+        let mut reply = Http::new().send(request).await.map_err(|error| {
+            // A server that does not take the connection leaves no hint of its own.
+            match (error.kind(), error.hint()) {
+                (ErrorKind::Overloaded, None) => error
+                    .context(format_args!("nothing answers at {url}"))
+                    .with_hint("start a node with `mote up`, or check host and port"),
+                _ => error,
+            }
+        })?;
         if self.include {
             output::bytes(&head(&reply))?;
         }
@@ -231,8 +239,12 @@ pub(super) fn print(response: &coap::Response, include: bool) -> Result<ExitCode
     // The payload of a failure is a diagnostic for people (RFC 7252 §5.5.2).
     let text = String::from_utf8_lossy(&response.payload);
     let text = if text.is_empty() { kind.title() } else { &text };
-    Err(Error::new(kind, format!("{class}.{detail:02} {text}"))
-        .with_hint("the function or its node answered this"))
+    let error = Error::new(kind, format!("{class}.{detail:02} {text}"));
+    Err(match kind {
+        ErrorKind::NotFound => error.with_hint("`mote ls` lists the functions"),
+        ErrorKind::FunctionFailed => error.with_hint("`mote logs` shows what it wrote"),
+        _ => error,
+    })
 }
 
 /// What a function's own status means for the exit code: its 5xx is its failure, not a bug of mote.

@@ -13,8 +13,8 @@ pub(super) struct Rollback {
     /// `function`, or `function.app`.
     name: FunctionName,
     /// The version; without it, the one before the live one.
-    #[arg(long)]
-    version: Option<u32>,
+    #[arg(long, value_name = "VERSION")]
+    to: Option<u32>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -25,7 +25,7 @@ pub(super) struct Rollback {
 impl Rollback {
     pub(super) async fn run(self) -> Result<(), Error> {
         let client = self.target.client()?;
-        let function = client.rollback(&self.name, self.version).await?;
+        let function = client.rollback(&self.name, self.to).await?;
         if self.json {
             return json(&function);
         }

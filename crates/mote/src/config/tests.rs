@@ -71,6 +71,8 @@ fn the_defaults_are_those_promised() {
     assert_eq!(config.image_idle, Duration::from_secs(45 * 60));
     assert_eq!(config.admin, Some("127.0.0.1:8080".parse().unwrap()));
     assert!(config.workers.get() >= 1);
+    let filter = self::config("log_level = \"info,mote_engine=debug\"", &[], &[]).log_level;
+    assert_eq!(filter, "info,mote_engine=debug");
 }
 
 #[track_caller]
@@ -113,11 +115,10 @@ fn mistakes_are_named_with_their_origin() {
         "coap_block_size",
         "power of two",
     );
-    refused(
-        gather("log_level = \"loud=\"", &[], &[]),
-        "log_level",
-        "trace",
-    );
+    for level in ["loud", "info,", "mote_engine=inf", ""] {
+        let file = format!("log_level = \"{level}\"");
+        refused(gather(&file, &[], &[]), "log_level", "trace");
+    }
 }
 
 #[test]

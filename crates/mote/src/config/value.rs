@@ -144,9 +144,16 @@ impl Value for Duration {
 }
 
 impl Value for String {
+    /// A filter of the log. The logging crate takes a misspelt level for the name of a module and
+    /// then logs nothing; here every part must end with a level.
     fn read(key: &str, setting: &Setting) -> Result<Self, Error> {
+        const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+        let known = setting.text.split(',').all(|part| {
+            let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
+            LEVELS.contains(&level.trim())
+        });
         match tracing_subscriber::EnvFilter::builder().parse(&setting.text) {
-            Ok(_) if !setting.text.trim().is_empty() => Ok(setting.text.clone()),
+            Ok(_) if known => Ok(setting.text.clone()),
             _ => Err(bad(
                 key,
                 setting,
