@@ -1,1 +1,17 @@
-//! placeholder
+//! The testbed: measures how well a node, or anything else that speaks HTTP or CoAP, does its work.
+//!
+//! A promise about speed is worth something only when anybody can repeat the measurement, so the load generator, the
+//! servers that results are compared with and the table of promised ratios ship with the product.
+//! `load` drives one server, `baseline` is the least that any server on the same libraries must cost, and `compare`
+//! holds a node against those.
+//!
+//! What is not here: anything that knows how a node works inside. The testbed sees what a client sees, and what the
+//! kernel says about the process it measures.
+
+pub mod load;
+
+pub mod baseline;
+pub mod compare;
+
+pub mod environment;
+pub mod footprint;

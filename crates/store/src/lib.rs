@@ -1,1 +1,16 @@
-//! placeholder
+//! What a node keeps on its disk: the data folder, the registry of functions, and their artifacts.
+//!
+//! What is not here: decisions. This crate writes what it is given and says whether it is durable;
+//! which version is live, what may be deleted and what a spec means is decided elsewhere. It is the
+//! only crate that knows the embedded database, and no type of it shows in a public signature.
+//!
+//! The promise, tested with `kill -9` and with storage that loses what was not synced: what was
+//! acknowledged survives a power cut whole, and what was not is there whole or not at all.
+
+pub mod data_dir;
+
+pub mod registry;
+
+pub mod artifacts;
+
+mod failure;

@@ -1,0 +1,38 @@
+# The short names of the common tasks; `make help` lists them. The work itself is in `cargo xtask` and `scripts/`.
+# Run one with options by its long name, such as `cargo xtask ci --only test`.
+
+RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
+# The comparison with Node's CoAP package is made where `scripts/install-tools.sh test` has put it.
+NODE_COAP = $(if $(wildcard target/tools/node/node_modules/coap),--node-coap target/tools/node)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench build guests docs clean
+
+help: ## list these tasks
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: ## from a clean clone to functions called over HTTP and CoAP
+	scripts/install-tools.sh demo
+	scripts/demo.sh
+
+test: ## install the tools of the tests, then run every check
+	scripts/install-tools.sh test
+	cargo xtask ci
+
+bench: ## measure the promises of SPECIFICATION.md and print them as ratios; options in ARGS
+	cargo build --release --locked -p mote -p mote-bench --bins
+	$(RELEASE)/ratios --mote $(RELEASE)/mote $(NODE_COAP) $(ARGS)
+
+build: ## build the release binary, target/release/mote
+	cargo build --release --locked -p mote
+
+guests: ## build the checked-in guests again from their sources
+	scripts/install-guest-toolchain.sh
+	cargo xtask guests
+
+docs: ## build the API documentation, target/doc
+	cargo doc --workspace --no-deps --locked
+
+clean: ## remove all that was built
+	cargo clean
+	rm -rf fuzz/target

@@ -1,0 +1,271 @@
+//! The manifest `mote.toml`: the functions of one folder.
+//!
+//! ```toml
+//! version = 1
+//! app = "home"
+//! [function.light]
+//! source = "light.wasm"
+//! memory = "64MiB"
+//! allow.http = ["https://api.example.org"]
+//! ```
+//!
+//! Unknown keys are errors that name their line and the key that was probably meant. This module
+//! reads text only: whoever opens a source checks that no link leads out of the folder.
+
+use std::path::{Component, Path, PathBuf};
+
+use mote_core::error::{Error, ErrorKind};
+use mote_core::name::{DEFAULT_APP, FunctionName, check_label};
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::nearest::nearest;
+use crate::spec;
+
+/// The name of a manifest's file.
+pub const FILE_NAME: &str = "mote.toml";
+/// Largest manifest.
+pub const BYTES_MAX: usize = 1 << 20;
+/// Most functions of one manifest.
+pub const FUNCTIONS_MAX: usize = 256;
+/// The version of the format.
+pub const VERSION: u64 = 1;
+
+const TOP_KEYS: &[&str] = &["version", "app", "function"];
+
+/// What a manifest says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Manifest {
+    /// Every function, by name.
+    pub functions: Vec<Function>,
+}
+
+/// One function of a manifest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Function {
+    /// Where its code is: below the manifest's folder, without `..`.
+    pub source: PathBuf,
+    /// Name, limits and grants, checked.
+    pub spec: mote_core::spec::FunctionSpec,
+}
+
+/// Reads a manifest. Every failure says the line.
+pub fn parse(text: &str) -> Result<Manifest, Error> {
+    if text.len() > BYTES_MAX {
+        return Err(Error::new(
+            ErrorKind::TooLarge,
+            format!("the manifest is larger than {BYTES_MAX} bytes"),
+        ));
+    }
+    let lines = Lines(text);
+    let table = DeTable::parse(text)
+        .map_err(|error| lines.toml(&error))?
+        .into_inner();
+    version(&table, lines)?;
+    known_keys(&table, TOP_KEYS, "", lines)?;
+    let app = app(&table, lines)?;
+
+    let mut functions = Vec::new();
+    for (key, value) in table {
+        if key.get_ref() != "function" {
+            continue;
+        }
+        let at = value.span().start;
+        let DeValue::Table(tables) = value.into_inner() else {
+            return Err(lines
+                .bad(at, "`function` is not a table")
+                .with_hint("write [function.NAME] on a line of its own"));
+        };
+        if tables.len() > FUNCTIONS_MAX {
+            return Err(lines.bad(at, format!("more than {FUNCTIONS_MAX} functions")));
+        }
+        for (name, value) in tables {
+            functions.push(function(&app, &name, value, lines)?);
+        }
+    }
+    if functions.is_empty() {
+        return Err(bad("the manifest names no function")
+            .with_hint("write [function.NAME] and below it source = \"NAME.wasm\""));
+    }
+    functions.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
+    Ok(Manifest { functions })
+}
+
+/// Checks that a source stays below the folder it is named in. `check_source("../x")` fails.
+pub fn check_source(source: &str) -> Result<PathBuf, Error> {
+    let path = Path::new(source);
+    let inside = !source.is_empty()
+        && !source.contains('\0')
+        && path
+            .components()
+            .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+        && path.file_name().is_some();
+    if inside {
+        return Ok(path.to_owned());
+    }
+    Err(bad(format!(
+        "source `{}` leads out of the manifest's folder",
+        short(source)
+    ))
+    .with_hint("name a file below the folder of mote.toml, such as source = \"light.wasm\""))
+}
+
+/// The version comes first: a newer format may mean anything by its other keys.
+fn version(table: &DeTable<'_>, lines: Lines<'_>) -> Result<(), Error> {
+    let Some(value) = table.get("version") else {
+        return Err(bad("the manifest has no `version`")
+            .with_hint(format!("write version = {VERSION} in its first line")));
+    };
+    let number = value
+        .get_ref()
+        .as_integer()
+        .and_then(|integer| u64::from_str_radix(integer.as_str(), integer.radix()).ok());
+    match number {
+        Some(VERSION) => Ok(()),
+        Some(other) => Err(Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "line {}: version {other} of the format is not known",
+                lines.line(value.span().start)
+            ),
+        )
+        .with_hint(format!(
+            "this mote reads version {VERSION}; a newer mote may read version {other}"
+        ))),
+        None => Err(lines
+            .bad(value.span().start, "`version` is not a number")
+            .with_hint(format!("write version = {VERSION}"))),
+    }
+}
+
+fn app(table: &DeTable<'_>, lines: Lines<'_>) -> Result<String, Error> {
+    let Some(value) = table.get("app") else {
+        return Ok(DEFAULT_APP.to_owned());
+    };
+    let at = value.span().start;
+    let Some(app) = value.get_ref().as_str() else {
+        return Err(lines
+            .bad(at, "`app` is not a text")
+            .with_hint("write app = \"home\""));
+    };
+    check_label("app name", app).map_err(|error| lines.at(at, error))?;
+    Ok(app.to_owned())
+}
+
+fn function(
+    app: &str,
+    name: &Spanned<std::borrow::Cow<'_, str>>,
+    value: Spanned<DeValue<'_>>,
+    lines: Lines<'_>,
+) -> Result<Function, Error> {
+    let at = name.span().start;
+    let name = FunctionName::new(name.get_ref(), app).map_err(|error| lines.at(at, error))?;
+    let span = value.span();
+    let DeValue::Table(mut table) = value.into_inner() else {
+        return Err(lines
+            .bad(at, format!("function `{name}` is not a table"))
+            .with_hint(format!(
+                "write [function.{}] on a line of its own",
+                name.function()
+            )));
+    };
+
+    let source = table.remove("source");
+    known_keys(
+        &table,
+        spec::FunctionSpec::KEYS,
+        &format!(" of function `{name}`"),
+        lines,
+    )?;
+    let Some(source) = source else {
+        return Err(lines
+            .bad(at, format!("function `{name}` has no `source`"))
+            .with_hint(format!(
+                "write source = \"{}.wasm\" below it",
+                name.function()
+            )));
+    };
+    let source_at = source.span().start;
+    let source = match source.get_ref().as_str() {
+        Some(text) => check_source(text).map_err(|error| lines.at(source_at, error))?,
+        None => return Err(lines.bad(source_at, "`source` is not a text")),
+    };
+
+    let deserializer = toml::de::Deserializer::from(Spanned::new(span, table));
+    let wire = spec::FunctionSpec::deserialize(deserializer).map_err(|error| lines.toml(&error))?;
+    let doing = format!("function `{name}`");
+    let spec = wire
+        .into_core(name)
+        .map_err(|error| lines.at(at, error.context(doing)))?;
+    Ok(Function { source, spec })
+}
+
+fn known_keys(
+    table: &DeTable<'_>,
+    known: &[&str],
+    of: &str,
+    lines: Lines<'_>,
+) -> Result<(), Error> {
+    for key in table.keys() {
+        let name: &str = key.get_ref();
+        if known.contains(&name) {
+            continue;
+        }
+        let mut all = known.to_vec();
+        if !of.is_empty() {
+            all.push("source");
+        }
+        let hint = match nearest(name, &all) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("known keys are {}", all.join(", ")),
+        };
+        return Err(lines
+            .bad(
+                key.span().start,
+                format!("unknown key `{}`{of}", short(name)),
+            )
+            .with_hint(hint));
+    }
+    Ok(())
+}
+
+/// The text, to turn offsets into line numbers.
+#[derive(Clone, Copy)]
+struct Lines<'a>(&'a str);
+
+impl Lines<'_> {
+    fn line(self, offset: usize) -> usize {
+        let before = &self.0.as_bytes()[..offset.min(self.0.len())];
+        before.iter().filter(|byte| **byte == b'\n').count() + 1
+    }
+
+    fn at(self, offset: usize, error: Error) -> Error {
+        error.context(format_args!("line {}", self.line(offset)))
+    }
+
+    fn bad(self, offset: usize, message: impl Into<String>) -> Error {
+        self.at(offset, bad(message))
+    }
+
+    /// The parser's own words, on one line.
+    fn toml(self, error: &toml::de::Error) -> Error {
+        let message = error.message().trim().replace('\n', ", ");
+        match error.span() {
+            Some(span) => self.bad(span.start, message),
+            None => bad(message),
+        }
+    }
+}
+
+fn bad(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::BadRequest, message.into())
+}
+
+fn short(text: &str) -> String {
+    let start: String = text.chars().take(64).collect();
+    start.escape_debug().to_string()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,237 @@
+//! Starts the servers of a comparison, learns their addresses from what they print, and ends them.
+//!
+//! A server is ended when its [`Server`] is dropped, by the process that was started and no other. Both output streams
+//! are read to the end, because a full pipe would stop the server; the last lines are kept for error messages.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A cold disk and a busy machine included.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+const STOP_POLL: Duration = Duration::from_millis(5);
+const LINES_KEPT: usize = 20;
+const LINES_WAITING_MAX: usize = 1024;
+
+/// A running server.
+#[derive(Debug)]
+pub(super) struct Server {
+    name: String,
+    child: Child,
+    lines: Receiver<String>,
+    kept: VecDeque<String>,
+}
+
+impl Server {
+    /// Starts `command`, whose output becomes ours to read.
+    pub(super) fn start(name: &str, command: &mut Command) -> Result<Self> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {name}: {}", command.get_program().display()))?;
+        let (tx, lines) = sync_channel(LINES_WAITING_MAX);
+        let streams: [Option<Box<dyn Read + Send>>; 2] = [
+            child.stdout.take().map(|stream| Box::new(stream) as _),
+            child.stderr.take().map(|stream| Box::new(stream) as _),
+        ];
+        for stream in streams.into_iter().flatten() {
+            let tx = tx.clone();
+            thread::spawn(move || {
+                for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    // When nobody reads, the line is lost and the server goes on.
+                    let _unread = tx.try_send(line);
+                }
+            });
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            lines,
+            kept: VecDeque::new(),
+        })
+    }
+
+    /// Waits for a line in which `find` finds something.
+    pub(super) fn wait_for<T>(
+        &mut self,
+        what: &str,
+        find: impl Fn(&str) -> Option<T>,
+    ) -> Result<T> {
+        let until = Instant::now() + START_TIMEOUT;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => {
+                    let found = find(&line);
+                    self.kept.push_back(line);
+                    if self.kept.len() > LINES_KEPT {
+                        self.kept.pop_front();
+                    }
+                    if let Some(found) = found {
+                        return Ok(found);
+                    }
+                }
+                Err(problem) => {
+                    let problem = match problem {
+                        RecvTimeoutError::Timeout => "did not print",
+                        RecvTimeoutError::Disconnected => "ended without printing",
+                    };
+                    let said = Vec::from(self.kept.clone()).join(" | ");
+                    bail!("{} {problem} {what}; it said: {said}", self.name);
+                }
+            }
+        }
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks the server to end, and makes it end when it does not.
+    pub(super) fn stop(&mut self) -> Result<()> {
+        if self.child.try_wait()?.is_some() {
+            return Ok(());
+        }
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.context("a child's id is positive")?, Signal::TERM)?;
+        let until = Instant::now() + STOP_TIMEOUT;
+        while Instant::now() < until {
+            if self.child.try_wait()?.is_some() {
+                return Ok(());
+            }
+            thread::sleep(STOP_POLL);
+        }
+        self.child.kill()?;
+        self.child.wait()?;
+        bail!(
+            "{} did not end within {} s of SIGTERM",
+            self.name,
+            STOP_TIMEOUT.as_secs()
+        )
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Nothing is left to do about a server that cannot be ended.
+        let _ended = self.stop();
+    }
+}
+
+/// A node with its data directory and the addresses that it printed.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) server: Server,
+    pub(super) http: String,
+    pub(super) coap: String,
+}
+
+impl Node {
+    /// `mote up` on free ports.
+    pub(super) fn up(mote: &Path, data_dir: &Path, flags: &[&str]) -> Result<Self> {
+        let mut command = Command::new(mote);
+        command.arg("up").arg("--data-dir").arg(data_dir);
+        for door in ["--http", "--coap", "--admin"] {
+            command.args([door, "127.0.0.1:0"]);
+        }
+        let mut server = Server::start("the node", command.args(flags))?;
+        // In whatever order they come.
+        let (mut http, mut coap, mut admin) = (None, None, None);
+        while http.is_none() || coap.is_none() || admin.is_none() {
+            let (door, url) = server.wait_for("its three addresses", address)?;
+            match door.as_str() {
+                "http" => http = Some(url),
+                "coap" => coap = Some(url),
+                _ => admin = Some(url),
+            }
+        }
+        let (Some(http), Some(coap)) = (http, coap) else {
+            bail!("the node printed no address");
+        };
+        Ok(Self { server, http, coap })
+    }
+}
+
+/// `mote deploy` to the node of `data_dir`.
+pub(super) fn deploy(mote: &Path, data_dir: &Path, what: &Path) -> Result<()> {
+    let output = Command::new(mote)
+        .arg("deploy")
+        .arg(what)
+        .arg("--data-dir")
+        .arg(data_dir)
+        .env("MOTE_DATA_DIR", data_dir)
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run {}", mote.display()))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!(
+            "cannot deploy {}: {}",
+            what.display(),
+            said.trim().replace('\n', " | ")
+        );
+    }
+    Ok(())
+}
+
+/// The address in a line such as `http http://127.0.0.1:8000`.
+pub(super) fn address(line: &str) -> Option<(String, String)> {
+    let (door, url) = line.trim().split_once(' ')?;
+    let scheme = if door == "coap" { "coap://" } else { "http://" };
+    let known = matches!(door, "http" | "coap" | "admin") && url.starts_with(scheme);
+    known.then(|| (door.to_owned(), url.trim().trim_end_matches('/').to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_addresses_and_nothing_else() {
+        assert_eq!(
+            address("http http://127.0.0.1:1/"),
+            Some(("http".into(), "http://127.0.0.1:1".into()))
+        );
+        assert_eq!(
+            address("coap coap://127.0.0.1:2").unwrap().1,
+            "coap://127.0.0.1:2"
+        );
+        assert_eq!(address("coap http://127.0.0.1:2"), None);
+        assert_eq!(address("listening on http://127.0.0.1:2"), None);
+    }
+
+    #[test]
+    fn says_what_a_server_said_that_did_not_start() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo no luck >&2"]);
+        let mut server = Server::start("a shell", &mut command).unwrap();
+        let error = server
+            .wait_for("its address", address)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("a shell") && error.contains("no luck"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn stops_what_it_started() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo http http://127.0.0.1:9; exec sleep 60"]);
+        let mut server = Server::start("a shell", &mut command).unwrap();
+        assert_eq!(server.wait_for("its address", address).unwrap().0, "http");
+        server.stop().unwrap();
+        assert!(server.child.try_wait().unwrap().is_some());
+    }
+}

@@ -1,0 +1,198 @@
+//! One HTTP/1.1 connection that sends the same request again and again.
+//!
+//! The request is a fixed string of bytes, so sending is one write and receiving mostly one read. A connection that
+//! the server closes, that breaks or that did not answer in time is replaced when the next request is due; its
+//! connecting counts into that request's latency, as it does for every client.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::drive::{Client, Lane};
+use super::http_reply::{Reader, Reply};
+use super::options::Plan;
+use super::tally::Outcome;
+
+/// Before the run starts the server may be slow to accept a thousand connections.
+const FIRST_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    index: usize,
+    plan: Arc<Plan>,
+    socket: Option<TcpStream>,
+    reader: Reader,
+    written: usize,
+    /// Set while a request is in flight.
+    deadline: Option<Instant>,
+}
+
+impl Connection {
+    /// Connects, so that the run starts with open connections and a wrong address is found at once.
+    pub(super) fn open(index: usize, plan: &Arc<Plan>, lane: &Lane) -> Result<Self> {
+        let stream = TcpStream::connect_timeout(&plan.address, FIRST_CONNECT_TIMEOUT)
+            .with_context(|| {
+                format!("cannot connect to {}, is the server running?", plan.address)
+            })?;
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        lane.poller.watch(&stream, index)?;
+        Ok(Self {
+            index,
+            plan: Arc::clone(plan),
+            socket: Some(stream),
+            reader: Reader::new(plan.head_request),
+            written: 0,
+            deadline: None,
+        })
+    }
+
+    fn progress(&mut self, lane: &mut Lane) -> Option<Outcome> {
+        match self.exchange(lane) {
+            Ok(None) => None,
+            Ok(Some(reply)) => {
+                let body = self.reader.body(&reply);
+                let outcome = self.plan.expect.judge(reply.status, body);
+                if !reply.keep_alive {
+                    self.socket = None;
+                }
+                self.deadline = None;
+                Some(outcome)
+            }
+            Err(_) => Some(self.give_up(Outcome::Transport)),
+        }
+    }
+
+    /// Writes what is left of the request and reads what is there of the reply.
+    fn exchange(&mut self, lane: &mut Lane) -> io::Result<Option<Reply>> {
+        let Some(socket) = &mut self.socket else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let request = &self.plan.request;
+        while self.written < request.len() {
+            // A socket that is still connecting is not writable yet.
+            match socket.write(&request[self.written..]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => self.written += written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        loop {
+            match socket.read(&mut lane.scratch) {
+                Ok(0) => {
+                    return match self.reader.end() {
+                        Some(reply) => Ok(Some(reply)),
+                        None => Err(io::ErrorKind::UnexpectedEof.into()),
+                    };
+                }
+                Ok(length) => {
+                    let fed = self.reader.feed(&lane.scratch[..length]);
+                    let reply = fed.map_err(|malformed| {
+                        lane.wire.malformed += 1;
+                        io::Error::new(io::ErrorKind::InvalidData, malformed.0)
+                    })?;
+                    // The connection may have ended in the same event, which brings no second edge: read on
+                    // unless the reply is whole.
+                    if reply.is_some() {
+                        return Ok(reply);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn give_up(&mut self, outcome: Outcome) -> Outcome {
+        self.socket = None;
+        self.deadline = None;
+        outcome
+    }
+
+    /// Nobody asked for anything: the server closed the connection, or sent something that makes it useless.
+    fn watch_idle(&mut self, lane: &mut Lane) {
+        if let Some(socket) = &mut self.socket {
+            match socket.read(&mut lane.scratch) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                _ => self.socket = None,
+            }
+        }
+    }
+}
+
+impl Client for Connection {
+    fn begin(&mut self, lane: &mut Lane, _now: Instant, deadline: Instant) -> Option<Outcome> {
+        self.reader.reset();
+        self.written = 0;
+        self.deadline = Some(deadline);
+        if self.socket.is_none() {
+            match connect(self.plan.address) {
+                Ok(socket) if lane.poller.watch(&socket, self.index).is_ok() => {
+                    lane.wire.connects += 1;
+                    self.socket = Some(socket);
+                }
+                _ => return Some(self.give_up(Outcome::Transport)),
+            }
+        }
+        // Nothing can have come back yet: leave the reading to the next event.
+        let socket = self.socket.as_mut()?;
+        match socket.write(&self.plan.request) {
+            Ok(written) => {
+                self.written = written;
+                None
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) =>
+            {
+                None
+            }
+            Err(_) => Some(self.give_up(Outcome::Transport)),
+        }
+    }
+
+    fn ready(&mut self, lane: &mut Lane, _now: Instant) -> Option<Outcome> {
+        if self.deadline.is_none() {
+            self.watch_idle(lane);
+            return None;
+        }
+        self.progress(lane)
+    }
+
+    fn wake(&mut self, _lane: &mut Lane, now: Instant) -> Option<Outcome> {
+        let late = self.deadline.is_some_and(|deadline| deadline <= now);
+        late.then(|| self.give_up(Outcome::Timeout))
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        self.deadline
+    }
+}
+
+/// Starts connecting without waiting for it.
+fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    match socket.connect(&address.into()) {
+        Err(error)
+            if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) =>
+        {
+            Err(error)
+        }
+        _ => Ok(socket.into()),
+    }
+}

@@ -1,0 +1,383 @@
+//! What a load run found, for people and for programs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::options::{Door, Plan};
+use super::tally::Tally;
+use crate::environment::Environment;
+use crate::footprint::Footprint;
+
+/// Above this share of its threads' time, computing or kept from it, the generator may be what limits the result.
+const CPU_SHARE_MAX: f64 = 0.9;
+/// Above this share of late requests the schedule was not kept.
+const LATE_SHARE_MAX: f64 = 0.01;
+
+/// Result of one run of [`super::run`].
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Where the requests went.
+    pub target: String,
+    /// Connections or sockets.
+    pub clients: usize,
+    /// Threads of the generator.
+    pub threads: usize,
+    /// Requests per second that were due (open loop), or nothing (closed loop).
+    pub rate: Option<f64>,
+    /// Length of the measured window.
+    pub seconds: f64,
+    /// Measured requests that were sent. `ok` and `failed` together are these and the ones never sent.
+    pub sent: u64,
+    /// Answers in time, with the status and body that were expected.
+    pub ok: u64,
+    /// All others, by reason.
+    pub failed: Failed,
+    /// Good answers per second inside the window.
+    pub requests_per_second: f64,
+    /// Latency of good answers; a request that timed out counts with the time it was waited for.
+    pub latency_us: Latency,
+    /// CoAP requests sent again because no acknowledgement came.
+    pub retransmissions: u64,
+    /// CoAP requests sent again because the server remembered their id from an earlier exchange.
+    pub id_collisions: u64,
+    /// Replies or datagrams that broke the protocol.
+    pub malformed: u64,
+    /// Connections or sockets opened after the start.
+    pub reconnects: u64,
+    /// What the generator itself needed.
+    pub generator: Generator,
+    /// The generator, not the server, may have set the numbers: see `warnings`.
+    pub fell_behind: bool,
+    /// Why not to trust this report, one sentence each.
+    pub warnings: Vec<String>,
+    /// What the server needed, when its process was given.
+    pub server: Option<Server>,
+    /// Where and how to repeat it.
+    pub environment: Environment,
+}
+
+/// Failed requests by reason.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Failed {
+    /// Sum of all reasons.
+    pub total: u64,
+    /// No answer, or one that came late.
+    pub timeout: u64,
+    /// The right status and another body.
+    pub wrong_body: u64,
+    /// Connection refused, reset or closed, or a reply that is not the protocol.
+    pub transport: u64,
+    /// Due in the open loop, but no client became free within the timeout.
+    pub unsent: u64,
+    /// Another status, such as `503` or `5.03`.
+    pub status: BTreeMap<String, u64>,
+}
+
+/// Quantiles in microseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the names of quantiles say it all")]
+pub struct Latency {
+    pub min: f64,
+    pub mean: f64,
+    pub p50: f64,
+    pub p90: f64,
+    pub p99: f64,
+    pub p999: f64,
+    pub max: f64,
+}
+
+/// What the generator needed to put on the load.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Generator {
+    /// Part of its threads' time in which it was computing, 0 to 1.
+    pub cpu_share: f64,
+    /// Part of its threads' time in which it could have computed and the processors did something else, 0 to 1.
+    pub starved_share: f64,
+    /// Its processor time per request.
+    pub cpu_us_per_request: f64,
+    /// Longest time from when a request was due until it was sent (open loop).
+    pub lag_us_max: f64,
+    /// Requests sent more than a millisecond after they could have been (open loop).
+    pub late: u64,
+    /// Requests sent more than a millisecond late because all clients were waiting for answers (open loop).
+    pub waited: u64,
+}
+
+/// What the server's process tree needed in the window.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Server {
+    /// The process that was given.
+    pub pid: u32,
+    /// It and its descendants, at the end.
+    pub processes: usize,
+    /// User and system time in the window.
+    pub cpu_seconds: f64,
+    /// The same for each answered request.
+    pub cpu_us_per_request: f64,
+    /// Proportional memory when measuring started; nothing when the kernel refuses it.
+    pub pss_mb_before: Option<f64>,
+    /// Proportional memory when measuring ended.
+    pub pss_mb_after: Option<f64>,
+}
+
+/// The server's footprint at both ends of the window.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Window {
+    pub(super) pid: u32,
+    pub(super) before: Footprint,
+    pub(super) after: Footprint,
+}
+
+impl Report {
+    pub(super) fn new(
+        target: &str,
+        plan: &Plan,
+        tally: &Tally,
+        window: Duration,
+        server: Option<Window>,
+    ) -> Self {
+        let seconds = window.as_secs_f64();
+        let generator = Generator {
+            cpu_share: ratio(tally.cpu.as_secs_f64(), tally.wall.as_secs_f64()),
+            starved_share: ratio(tally.starved.as_secs_f64(), tally.wall.as_secs_f64()),
+            cpu_us_per_request: ratio(micros(tally.cpu), count(tally.replies_in_window)),
+            lag_us_max: micros(tally.lag_max),
+            late: tally.late,
+            waited: tally.waited,
+        };
+        let failed = Failed::new(plan.door, tally);
+        let warnings = warnings(plan, tally, &generator);
+        Self {
+            target: target.to_owned(),
+            clients: plan.clients,
+            threads: plan.threads,
+            rate: plan.rate,
+            seconds,
+            sent: tally.sent,
+            ok: tally.ok,
+            requests_per_second: ratio(count(tally.ok_in_window), seconds),
+            latency_us: Latency::new(tally),
+            retransmissions: tally.wire.retransmissions,
+            id_collisions: tally.wire.id_collisions,
+            malformed: tally.wire.malformed,
+            reconnects: tally.wire.connects,
+            generator,
+            fell_behind: !warnings.is_empty(),
+            warnings,
+            server: server.map(|window| Server::new(window, tally.replies_in_window)),
+            failed,
+            environment: Environment::read(),
+        }
+    }
+}
+
+fn warnings(plan: &Plan, tally: &Tally, generator: &Generator) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if generator.cpu_share + generator.starved_share > CPU_SHARE_MAX {
+        warnings.push(format!(
+            "the generator computed {:.0} % and waited for a processor {:.0} % of the time of its {} thread(s): it limits \
+             requests per second and latency, raise --threads, use a quieter machine or compare processor time per request",
+            generator.cpu_share * 100.0,
+            generator.starved_share * 100.0,
+            plan.threads
+        ));
+    }
+    if tally.unsent > 0 {
+        warnings.push(format!(
+            "{} requests were due and not sent: all {} clients were waiting for answers, lower --rate or raise --clients",
+            tally.unsent, plan.clients
+        ));
+    }
+    if count(tally.waited) > count(tally.sent) * LATE_SHARE_MAX {
+        warnings.push(format!(
+            "{} of {} requests waited more than 1 ms for a free client: the server is slower than this rate, or raise --clients",
+            tally.waited, tally.sent
+        ));
+    }
+    if count(tally.late) > count(tally.sent) * LATE_SHARE_MAX {
+        warnings.push(format!(
+            "{} of {} requests were sent more than 1 ms late though a client was free: the machine is too busy for this rate",
+            tally.late, tally.sent
+        ));
+    }
+    warnings
+}
+
+impl Failed {
+    fn new(door: Door, tally: &Tally) -> Self {
+        let by_status: u64 = tally.by_status.values().sum();
+        Self {
+            total: tally.timeout + tally.wrong_body + tally.transport + tally.unsent + by_status,
+            timeout: tally.timeout,
+            wrong_body: tally.wrong_body,
+            transport: tally.transport,
+            unsent: tally.unsent,
+            status: tally
+                .by_status
+                .iter()
+                .map(|(status, &count)| match door {
+                    Door::Http => (status.to_string(), count),
+                    Door::Coap => (format!("{}.{:02}", status / 100, status % 100), count),
+                })
+                .collect(),
+        }
+    }
+}
+
+impl Latency {
+    fn new(tally: &Tally) -> Self {
+        if tally.latency.is_empty() {
+            return Self::default();
+        }
+        let at = |quantile| count(tally.latency.value_at_quantile(quantile)) / 1000.0;
+        Self {
+            min: count(tally.latency.min()) / 1000.0,
+            mean: tally.latency.mean() / 1000.0,
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: count(tally.latency.max()) / 1000.0,
+        }
+    }
+}
+
+impl Server {
+    fn new(window: Window, replies: u64) -> Self {
+        let cpu = window.after.cpu.saturating_sub(window.before.cpu);
+        let megabytes = |footprint: Footprint| footprint.pss_bytes.map(|bytes| count(bytes) / 1e6);
+        Self {
+            pid: window.pid,
+            processes: window.after.processes,
+            cpu_seconds: cpu.as_secs_f64(),
+            cpu_us_per_request: ratio(micros(cpu), count(replies)),
+            pss_mb_before: megabytes(window.before),
+            pss_mb_after: megabytes(window.after),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pace = match self.rate {
+            Some(rate) => format!("open loop at {rate:.0}/s"),
+            None => "closed loop".to_owned(),
+        };
+        writeln!(f, "target        {}", self.target)?;
+        writeln!(
+            f,
+            "load          {pace}, {} clients, {} thread(s), {:.2} s",
+            self.clients, self.threads, self.seconds
+        )?;
+        writeln!(
+            f,
+            "requests      {} sent, {} ok, {} failed",
+            self.sent, self.ok, self.failed.total
+        )?;
+        if self.failed.total > 0 {
+            writeln!(f, "failed        {}", self.failed)?;
+        }
+        writeln!(
+            f,
+            "rate          {:.0} good answers/s",
+            self.requests_per_second
+        )?;
+        let latency = &self.latency_us;
+        writeln!(
+            f,
+            "latency µs    min {:.0}  p50 {:.0}  p90 {:.0}  p99 {:.0}  p99.9 {:.0}  max {:.0}",
+            latency.min, latency.p50, latency.p90, latency.p99, latency.p999, latency.max
+        )?;
+        if self.retransmissions + self.id_collisions + self.malformed + self.reconnects > 0 {
+            writeln!(
+                f,
+                "wire          {} retransmissions, {} id collisions, {} malformed, {} reconnects",
+                self.retransmissions, self.id_collisions, self.malformed, self.reconnects
+            )?;
+        }
+        if let Some(server) = &self.server {
+            writeln!(f, "server        {server}")?;
+        }
+        write!(
+            f,
+            "generator     {:.0} % of its threads, {:.0} % waiting for a processor, {:.1} µs CPU/request",
+            self.generator.cpu_share * 100.0,
+            self.generator.starved_share * 100.0,
+            self.generator.cpu_us_per_request
+        )?;
+        if self.rate.is_some() {
+            write!(
+                f,
+                ", longest lag {:.0} µs, {} late",
+                self.generator.lag_us_max, self.generator.late
+            )?;
+        }
+        writeln!(f)?;
+        writeln!(f, "fell behind   {}", self.fell_behind)?;
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
+        }
+        write!(f, "{}", self.environment)
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fixed = [
+            ("timeout", self.timeout),
+            ("wrong body", self.wrong_body),
+            ("transport", self.transport),
+            ("not sent", self.unsent),
+        ];
+        let named = fixed
+            .iter()
+            .map(|(name, count)| ((*name).to_owned(), *count));
+        let status = self
+            .status
+            .iter()
+            .map(|(status, count)| (format!("status {status}"), *count));
+        let parts: Vec<String> = named
+            .chain(status)
+            .filter(|(_, count)| *count > 0)
+            .map(|(name, count)| format!("{count} {name}"))
+            .collect();
+        f.write_str(&parts.join(", "))
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let megabytes =
+            |value: Option<f64>| value.map_or("unknown".to_owned(), |mb| format!("{mb:.1}"));
+        write!(
+            f,
+            "{:.1} µs CPU/request ({:.2} s, {} process(es)), PSS {} -> {} MB",
+            self.cpu_us_per_request,
+            self.cpu_seconds,
+            self.processes,
+            megabytes(self.pss_mb_before),
+            megabytes(self.pss_mb_after)
+        )
+    }
+}
+
+fn micros(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
+}
+
+#[expect(clippy::cast_precision_loss, reason = "exact below 2^53")]
+fn count(value: u64) -> f64 {
+    value as f64
+}
+
+/// Nothing divided by nothing is nothing, so that reports stay numbers.
+fn ratio(numerator: f64, denominator: f64) -> f64 {
+    if denominator > 0.0 {
+        numerator / denominator
+    } else {
+        0.0
+    }
+}

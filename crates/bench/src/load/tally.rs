@@ -1,0 +1,217 @@
+//! Counts what happened to the requests of one thread; the threads' tallies are added up at the end.
+//!
+//! Every measured request ends in exactly one outcome. The histogram is fixed in size, whatever is recorded.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+/// Latencies are kept up to this, and longer ones as this.
+const LATENCY_MAX: Duration = Duration::from_secs(600);
+/// Three digits: 1,234 µs and 1,235 µs are the same, 1,240 µs is not.
+const LATENCY_DIGITS: u8 = 3;
+
+/// How one request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Ok,
+    /// No answer, or a late one.
+    Timeout,
+    /// An answer with this status, which was not asked for.
+    Status(u16),
+    WrongBody,
+    /// Refused, reset, or not the protocol.
+    Transport,
+}
+
+/// Which replies are good.
+#[derive(Debug, Clone)]
+pub(super) struct Expect {
+    /// Any of class 2 when there is none.
+    pub(super) status: Option<u16>,
+    pub(super) body: Option<Vec<u8>>,
+}
+
+impl Expect {
+    pub(super) fn judge(&self, status: u16, body: &[u8]) -> Outcome {
+        let good = self
+            .status
+            .map_or(status / 100 == 2, |expected| expected == status);
+        if !good {
+            return Outcome::Status(status);
+        }
+        match &self.body {
+            Some(expected) if without_newline(expected) != without_newline(body) => {
+                Outcome::WrongBody
+            }
+            _ => Outcome::Ok,
+        }
+    }
+}
+
+/// A shell cannot easily say a newline, and most functions end a line with one.
+fn without_newline(body: &[u8]) -> &[u8] {
+    body.strip_suffix(b"\n").unwrap_or(body)
+}
+
+/// What clients count beside outcomes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Wire {
+    pub(super) connects: u64,
+    pub(super) retransmissions: u64,
+    /// The server answered from an earlier exchange with the same id, see `coap`.
+    pub(super) id_collisions: u64,
+    pub(super) malformed: u64,
+}
+
+/// Counts of one thread, or of several added up.
+#[derive(Debug, Clone)]
+pub(super) struct Tally {
+    pub(super) sent: u64,
+    pub(super) ok: u64,
+    pub(super) timeout: u64,
+    pub(super) wrong_body: u64,
+    pub(super) transport: u64,
+    /// Due in the open loop and not sent within the timeout.
+    pub(super) unsent: u64,
+    pub(super) by_status: BTreeMap<u16, u64>,
+    /// Nanoseconds of good answers; a timeout counts with the time it was waited for, so that it shows.
+    pub(super) latency: Histogram<u64>,
+    /// Good answers and answers of any kind inside the measured window, for the rates.
+    pub(super) ok_in_window: u64,
+    pub(super) replies_in_window: u64,
+    pub(super) last_ok: Option<Instant>,
+    /// From when a request was due until it was sent.
+    pub(super) lag_max: Duration,
+    /// Requests that were sent more than a millisecond late though a client was free.
+    pub(super) late: u64,
+    /// Requests that were sent more than a millisecond late because all clients were waiting for answers.
+    pub(super) waited: u64,
+    pub(super) wire: Wire,
+    /// Processor time of the threads in the window, and the wall time that it is a share of.
+    pub(super) cpu: Duration,
+    /// Time in which the threads could have run and the processors did something else.
+    pub(super) starved: Duration,
+    pub(super) wall: Duration,
+}
+
+impl Tally {
+    pub(super) fn new() -> Self {
+        Self {
+            sent: 0,
+            ok: 0,
+            timeout: 0,
+            wrong_body: 0,
+            transport: 0,
+            unsent: 0,
+            by_status: BTreeMap::new(),
+            latency: Histogram::new_with_bounds(1, nanoseconds(LATENCY_MAX), LATENCY_DIGITS)
+                .expect("the bounds are constants that the histogram accepts"),
+            ok_in_window: 0,
+            replies_in_window: 0,
+            last_ok: None,
+            lag_max: Duration::ZERO,
+            late: 0,
+            waited: 0,
+            wire: Wire::default(),
+            cpu: Duration::ZERO,
+            starved: Duration::ZERO,
+            wall: Duration::ZERO,
+        }
+    }
+
+    /// Records how a measured request ended after `latency`.
+    pub(super) fn record(&mut self, outcome: Outcome, latency: Duration) {
+        match outcome {
+            Outcome::Ok => self.ok += 1,
+            Outcome::Timeout => self.timeout += 1,
+            Outcome::WrongBody => self.wrong_body += 1,
+            Outcome::Transport => self.transport += 1,
+            Outcome::Status(status) => *self.by_status.entry(status).or_default() += 1,
+        }
+        if matches!(outcome, Outcome::Ok | Outcome::Timeout) {
+            self.latency.saturating_record(nanoseconds(latency));
+        }
+    }
+
+    /// Records a measured request that was due and could not be sent before it was too late.
+    pub(super) fn record_unsent(&mut self, timeout: Duration) {
+        self.unsent += 1;
+        self.latency.saturating_record(nanoseconds(timeout));
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        self.sent += other.sent;
+        self.ok += other.ok;
+        self.timeout += other.timeout;
+        self.wrong_body += other.wrong_body;
+        self.transport += other.transport;
+        self.unsent += other.unsent;
+        for (&status, count) in &other.by_status {
+            *self.by_status.entry(status).or_default() += count;
+        }
+        self.latency
+            .add(&other.latency)
+            .expect("all tallies have the same bounds");
+        self.ok_in_window += other.ok_in_window;
+        self.replies_in_window += other.replies_in_window;
+        self.last_ok = self.last_ok.max(other.last_ok);
+        self.lag_max = self.lag_max.max(other.lag_max);
+        self.late += other.late;
+        self.waited += other.waited;
+        self.wire.add(other.wire);
+        self.cpu += other.cpu;
+        self.starved += other.starved;
+        self.wall += other.wall;
+    }
+}
+
+impl Wire {
+    pub(super) fn add(&mut self, other: Self) {
+        self.connects += other.connects;
+        self.retransmissions += other.retransmissions;
+        self.id_collisions += other.id_collisions;
+        self.malformed += other.malformed;
+    }
+}
+
+/// Saturates after 584 years.
+pub(super) fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn judges_status_before_body() {
+        let expect = Expect {
+            status: None,
+            body: Some(b"hi".to_vec()),
+        };
+        assert_eq!(expect.judge(204, b"hi\n"), Outcome::Ok);
+        assert_eq!(expect.judge(200, b"hi\n\n"), Outcome::WrongBody);
+        assert_eq!(expect.judge(500, b"hi"), Outcome::Status(500));
+        let exact = Expect {
+            status: Some(404),
+            body: None,
+        };
+        assert_eq!(exact.judge(404, b"x"), Outcome::Ok);
+        assert_eq!(exact.judge(200, b"x"), Outcome::Status(200));
+    }
+
+    #[test]
+    fn adding_keeps_every_count() {
+        let mut first = Tally::new();
+        first.record(Outcome::Status(503), Duration::ZERO);
+        let mut second = Tally::new();
+        second.record(Outcome::Status(503), Duration::ZERO);
+        second.record(Outcome::Ok, Duration::from_secs(1_000_000));
+        second.record_unsent(Duration::from_secs(1));
+        first.add(&second);
+        assert_eq!((first.ok, first.unsent, first.by_status[&503]), (1, 1, 2));
+        assert_eq!(first.latency.len(), 2);
+    }
+}

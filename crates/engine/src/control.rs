@@ -1,0 +1,579 @@
+//! What an administrator may do: deploy, roll back, remove, list, read logs. Doors do not hold it.
+//!
+//! A deploy builds the new version beside the live one, checks it, writes it down, and only then
+//! swaps the plan; calls that began on the old version end on it. When any step fails nothing has
+//! changed. Changes of the record are made one at a time; preparing code, which is slow, is not
+//! among them.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use mote_core::digest::Digest;
+use mote_core::error::{Error, ErrorKind};
+use mote_core::invocation::FunctionId;
+use mote_core::name::FunctionName;
+use mote_core::registry::{ArtifactStore, FunctionRecord, Registry, VERSIONS_KEPT, Version};
+use mote_core::runtime::{Artifact, Image, Prepared, Runtime};
+use mote_core::spec::{FunctionSpec, RuntimeKind};
+use tokio::time::Instant;
+
+use crate::admission::Gate;
+use crate::invoker::Invoker;
+use crate::logs::{LogTail, unix_ms};
+use crate::metrics::{Probe, page};
+use crate::plan::{Entry, FunctionState, Plan};
+use crate::pool::Pool;
+
+/// Most functions of a node.
+pub const FUNCTIONS_MAX: usize = 10_000;
+
+/// The handle of the admin API. Cheap to clone.
+#[derive(Clone)]
+pub struct Control {
+    shared: Arc<Shared>,
+}
+
+/// What a node is made of.
+pub struct Parts {
+    /// Where functions are remembered.
+    pub registry: Arc<dyn Registry>,
+    /// Where code is kept.
+    pub artifacts: Arc<dyn ArtifactStore>,
+    /// How code runs.
+    pub runtimes: HashMap<RuntimeKind, Arc<dyn Runtime>>,
+}
+
+struct Shared {
+    parts: Parts,
+    invoker: Invoker,
+    /// A copy of the registry. Written only while `changing` is held.
+    records: RwLock<BTreeMap<FunctionName, FunctionRecord>>,
+    /// Held by the one who changes records and plan. An asynchronous lock, because a change waits
+    /// for the disk; the data path never takes it.
+    changing: tokio::sync::Mutex<()>,
+    next_id: AtomicU32,
+    ready: AtomicBool,
+    draining: AtomicBool,
+    probes: RwLock<Vec<Probe>>,
+}
+
+/// A function as people see it.
+#[derive(Clone, Debug)]
+pub struct FunctionView {
+    /// Versions and which one is live.
+    pub record: FunctionRecord,
+    /// What its code turned out to be; `broken` when it could not be brought back after a restart.
+    pub shape: &'static str,
+    /// Calls that run.
+    pub in_flight: u32,
+    /// Calls that wait.
+    pub waiting: u32,
+    /// Whether it is in memory.
+    pub loaded: bool,
+    /// Calls since the node started.
+    pub calls: u64,
+    /// Those that did not end with `ok`.
+    pub failures: u64,
+}
+
+/// The node as people see it.
+#[derive(Clone, Debug)]
+pub struct NodeStatus {
+    /// Whether every function is back and the doors are open.
+    pub ready: bool,
+    /// Whether the node is about to stop.
+    pub draining: bool,
+    /// Functions deployed.
+    pub functions: usize,
+    /// Calls that run.
+    pub in_flight: u32,
+    /// Calls that wait.
+    pub waiting: u32,
+    /// Calls since the node started.
+    pub calls: u64,
+    /// Since the node started.
+    pub uptime: Duration,
+    /// The mark of this node in call ids.
+    pub node: u32,
+}
+
+impl Control {
+    /// A control over these parts, with nothing in the plan until [`Control::restore`].
+    pub fn new(parts: Parts, invoker: Invoker) -> Self {
+        let shared = Shared {
+            parts,
+            invoker,
+            records: RwLock::default(),
+            changing: tokio::sync::Mutex::default(),
+            next_id: AtomicU32::new(1),
+            ready: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            probes: RwLock::default(),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// The handle for calls.
+    pub fn invoker(&self) -> &Invoker {
+        &self.shared.invoker
+    }
+
+    /// Brings every remembered function back. One that fails is logged and stays `broken`, the
+    /// others are not held up by it.
+    pub async fn restore(&self) -> Result<(), Error> {
+        let _changing = self.shared.changing.lock().await;
+        let records = self.shared.parts.registry.functions().await?;
+        let mut entries = Vec::new();
+        for record in &records {
+            let Some(version) = record.live() else {
+                continue;
+            };
+            match self
+                .prepare(&version.spec, version.artifact, version.image.clone())
+                .await
+            {
+                Ok(prepared) => entries.push(self.entry(version, &prepared, None)),
+                Err(error) => {
+                    tracing::error!(function = %record.name, %error, "could not bring a function back")
+                }
+            }
+        }
+        self.publish(entries);
+        *self.write_records() = records
+            .into_iter()
+            .map(|record| (record.name.clone(), record))
+            .collect();
+        self.sweep().await;
+        Ok(())
+    }
+
+    /// Keeps code for a later deploy. `StorageFull` when the disk is.
+    pub async fn put_artifact(&self, bytes: Bytes) -> Result<Digest, Error> {
+        self.shared.parts.artifacts.put(bytes).await
+    }
+
+    /// Whether code is here already.
+    pub fn has_artifact(&self, digest: &Digest) -> bool {
+        self.shared.parts.artifacts.path(digest).is_some()
+    }
+
+    /// Makes a new version of a function live: all or nothing. `BadRequest` names what is wrong
+    /// with spec or code; `NotFound` means that the code was not uploaded.
+    pub async fn deploy(
+        &self,
+        spec: FunctionSpec,
+        artifact: Digest,
+    ) -> Result<FunctionView, Error> {
+        spec.check()?;
+        let prepared = self.prepare(&spec, artifact, None).await?;
+        self.check(&spec, &prepared).await?;
+
+        let _changing = self.shared.changing.lock().await;
+        let name = spec.name.clone();
+        let mut record = self.record(&name).unwrap_or(FunctionRecord {
+            name,
+            live: 0,
+            versions: Vec::new(),
+        });
+        if record.versions.is_empty() && self.read_records().len() >= FUNCTIONS_MAX {
+            let message = format!("the node has {FUNCTIONS_MAX} functions, which is the limit");
+            return Err(
+                Error::new(ErrorKind::StorageFull, message).with_hint("remove one with `mote rm`")
+            );
+        }
+        let number = record
+            .versions
+            .last()
+            .map_or(1, |version| version.number + 1);
+        let image = prepared.image();
+        record.live = number;
+        record.versions.push(Version {
+            number,
+            spec,
+            artifact,
+            image,
+            deployed_ms: unix_ms(),
+        });
+        let excess = record.versions.len().saturating_sub(VERSIONS_KEPT);
+        record.versions.drain(..excess);
+        self.commit(record, &prepared).await
+    }
+
+    /// Makes an older version live again: `to`, or the one before the live one.
+    pub async fn rollback(
+        &self,
+        name: &FunctionName,
+        to: Option<u32>,
+    ) -> Result<FunctionView, Error> {
+        let record = self.record(name).ok_or_else(|| not_deployed(name))?;
+        let target = match to {
+            Some(number) => record
+                .versions
+                .iter()
+                .find(|version| version.number == number),
+            None => record
+                .versions
+                .iter()
+                .rev()
+                .find(|version| version.number < record.live),
+        };
+        let Some(target) = target.cloned() else {
+            let kept: Vec<_> = record
+                .versions
+                .iter()
+                .map(|version| version.number.to_string())
+                .collect();
+            let wanted = to.map_or_else(
+                || format!("before {}", record.live),
+                |number| number.to_string(),
+            );
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("function `{name}` has no version {wanted}"),
+            )
+            .with_hint(format!("kept versions: {}", kept.join(", "))));
+        };
+        let prepared = self
+            .prepare(&target.spec, target.artifact, target.image.clone())
+            .await?;
+        self.check(&target.spec, &prepared).await?;
+
+        let _changing = self.shared.changing.lock().await;
+        let mut record = self.record(name).ok_or_else(|| not_deployed(name))?;
+        let Some(version) = record
+            .versions
+            .iter_mut()
+            .find(|version| version.number == target.number)
+        else {
+            let message = format!(
+                "version {} of `{name}` was dropped meanwhile",
+                target.number
+            );
+            return Err(Error::new(ErrorKind::Conflict, message));
+        };
+        version.image = prepared.image();
+        record.live = target.number;
+        self.commit(record, &prepared).await
+    }
+
+    /// Removes a function with all its versions. Calls that run end; observers are told.
+    pub async fn remove(&self, name: &FunctionName) -> Result<(), Error> {
+        let _changing = self.shared.changing.lock().await;
+        if self.record(name).is_none() {
+            return Err(not_deployed(name));
+        }
+        self.forget(name).await?;
+        self.sweep().await;
+        Ok(())
+    }
+
+    /// Removes every function; returns how many there were.
+    pub async fn wipe(&self) -> Result<usize, Error> {
+        let _changing = self.shared.changing.lock().await;
+        let names: Vec<_> = self.read_records().keys().cloned().collect();
+        for name in &names {
+            self.forget(name).await?;
+        }
+        self.sweep().await;
+        Ok(names.len())
+    }
+
+    /// Every function, by name.
+    pub fn functions(&self) -> Vec<FunctionView> {
+        let plan = self.shared.invoker.catalog();
+        self.read_records()
+            .values()
+            .map(|record| view(record.clone(), &plan))
+            .collect()
+    }
+
+    /// One function.
+    pub fn function(&self, name: &FunctionName) -> Result<FunctionView, Error> {
+        let record = self.record(name).ok_or_else(|| not_deployed(name))?;
+        Ok(view(record, &self.shared.invoker.catalog()))
+    }
+
+    /// The log of a function.
+    pub fn logs(&self, name: &FunctionName) -> Result<LogTail, Error> {
+        let entry = self
+            .shared
+            .invoker
+            .resolve(name.full())
+            .ok_or_else(|| not_deployed(name))?;
+        Ok(entry.state.log.tail())
+    }
+
+    /// The node's own state.
+    pub fn status(&self) -> NodeStatus {
+        let plan = self.shared.invoker.catalog();
+        let node = self.shared.invoker.shared();
+        NodeStatus {
+            ready: self.shared.ready.load(Ordering::Relaxed),
+            draining: self.shared.draining.load(Ordering::Relaxed),
+            functions: self.read_records().len(),
+            in_flight: node.gate.in_flight(),
+            waiting: node.gate.waiting(),
+            calls: plan
+                .entries()
+                .map(|entry| entry.state.counters.total())
+                .sum(),
+            uptime: node.started.elapsed(),
+            node: node.node,
+        }
+    }
+
+    /// The metrics page, OpenMetrics text.
+    pub fn metrics(&self) -> String {
+        page(
+            &self.shared.invoker,
+            &self
+                .shared
+                .probes
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+
+    /// Adds values of other parts to the metrics page.
+    pub fn add_probes(&self, probes: Vec<Probe>) {
+        self.shared
+            .probes
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(probes);
+    }
+
+    /// Says that the doors are open.
+    pub fn set_ready(&self) {
+        self.shared.ready.store(true, Ordering::Relaxed);
+    }
+
+    /// Says that the node is about to stop.
+    pub fn set_draining(&self) {
+        self.shared.draining.store(true, Ordering::Relaxed);
+    }
+
+    async fn prepare(
+        &self,
+        spec: &FunctionSpec,
+        digest: Digest,
+        image: Option<Image>,
+    ) -> Result<Arc<dyn Prepared>, Error> {
+        let runtime = self.runtime(spec.runtime)?;
+        let Some(path) = self.shared.parts.artifacts.path(&digest) else {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("artifact {} is not on this node", digest.short()),
+            )
+            .with_hint("upload it first: PUT /v1/artifacts/<digest>"));
+        };
+        runtime
+            .prepare(
+                &Arc::new(spec.clone()),
+                &Artifact {
+                    digest,
+                    path,
+                    image,
+                },
+            )
+            .await
+    }
+
+    fn runtime(&self, kind: RuntimeKind) -> Result<&Arc<dyn Runtime>, Error> {
+        self.shared.parts.runtimes.get(&kind).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Unsupported,
+                format!("runtime `{}` is not available on this node", kind.label()),
+            )
+        })
+    }
+
+    /// Starts a version once before anything is changed, so that code that cannot start is refused
+    /// at deploy and not at the first call.
+    async fn check(&self, spec: &FunctionSpec, prepared: &Arc<dyn Prepared>) -> Result<(), Error> {
+        prepared
+            .start()
+            .await
+            .map(drop)
+            .map_err(|error| error.context(format_args!("function `{}`", spec.name)))
+    }
+
+    /// Writes a record down, then makes its live version what calls see.
+    async fn commit(
+        &self,
+        record: FunctionRecord,
+        prepared: &Arc<dyn Prepared>,
+    ) -> Result<FunctionView, Error> {
+        self.shared.parts.registry.save(record.clone()).await?;
+        let plan = self.shared.invoker.catalog();
+        let old = plan.resolve(record.name.full());
+        let version = record
+            .live()
+            .expect("a record that is committed has a live version");
+        let entry = self.entry(version, prepared, old);
+        let mut entries: Vec<_> = plan
+            .entries()
+            .filter(|other| other.id != entry.id)
+            .cloned()
+            .collect();
+        entries.push(entry);
+        self.publish(entries);
+        self.write_records()
+            .insert(record.name.clone(), record.clone());
+        self.sweep().await;
+        Ok(view(record, &self.shared.invoker.catalog()))
+    }
+
+    async fn forget(&self, name: &FunctionName) -> Result<(), Error> {
+        self.shared.parts.registry.remove(name.clone()).await?;
+        let plan = self.shared.invoker.catalog();
+        self.publish(
+            plan.entries()
+                .filter(|entry| entry.name != *name)
+                .cloned()
+                .collect(),
+        );
+        if let Some(entry) = plan.resolve(name.full()) {
+            entry.state.published.clear();
+        }
+        self.write_records().remove(name);
+        Ok(())
+    }
+
+    fn entry(
+        &self,
+        version: &Version,
+        prepared: &Arc<dyn Prepared>,
+        old: Option<&Arc<Entry>>,
+    ) -> Arc<Entry> {
+        let limits = &version.spec.limits;
+        Arc::new(Entry {
+            id: old.map_or_else(
+                || FunctionId(self.shared.next_id.fetch_add(1, Ordering::Relaxed)),
+                |old| old.id,
+            ),
+            name: version.spec.name.clone(),
+            version: version.number,
+            streams: prepared.streams(),
+            shape: prepared.shape(),
+            gate: Gate::new(limits.concurrency, limits.queue),
+            pool: Pool::new(Arc::clone(prepared), Instant::now()),
+            state: old.map_or_else(
+                || Arc::new(FunctionState::default()),
+                |old| Arc::clone(&old.state),
+            ),
+            spec: Arc::new(version.spec.clone()),
+        })
+    }
+
+    fn publish(&self, entries: Vec<Arc<Entry>>) {
+        self.shared
+            .invoker
+            .shared()
+            .plan
+            .store(Arc::new(Plan::new(entries)));
+    }
+
+    /// Deletes code and images that no kept version uses. A failure costs disk space, not calls.
+    async fn sweep(&self) {
+        let (artifacts, images) = self.used();
+        let mut results = vec![
+            self.shared
+                .parts
+                .artifacts
+                .sweep(&|digest| artifacts.contains(digest))
+                .await
+                .map(drop),
+        ];
+        for runtime in self.shared.parts.runtimes.values() {
+            results.push(runtime.sweep(&|file| images.contains(file)));
+        }
+        for error in results.into_iter().filter_map(Result::err) {
+            tracing::warn!(%error, "could not delete files that are no longer used");
+        }
+    }
+
+    fn used(&self) -> (HashSet<Digest>, HashSet<String>) {
+        let records = self.read_records();
+        let versions = || records.values().flat_map(|record| &record.versions);
+        let artifacts = versions().map(|version| version.artifact).collect();
+        let images = versions()
+            .filter_map(|version| Some(version.image.as_ref()?.file.clone()))
+            .collect();
+        (artifacts, images)
+    }
+
+    fn record(&self, name: &FunctionName) -> Option<FunctionRecord> {
+        self.read_records().get(name).cloned()
+    }
+
+    fn read_records(
+        &self,
+    ) -> std::sync::RwLockReadGuard<'_, BTreeMap<FunctionName, FunctionRecord>> {
+        self.shared
+            .records
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_records(
+        &self,
+    ) -> std::sync::RwLockWriteGuard<'_, BTreeMap<FunctionName, FunctionRecord>> {
+        self.shared
+            .records
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Control")
+            .field("functions", &self.read_records().len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts")
+            .field("runtimes", &self.runtimes.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+fn view(record: FunctionRecord, plan: &Plan) -> FunctionView {
+    let Some(entry) = plan.resolve(record.name.full()) else {
+        return FunctionView {
+            record,
+            shape: "broken",
+            in_flight: 0,
+            waiting: 0,
+            loaded: false,
+            calls: 0,
+            failures: 0,
+        };
+    };
+    FunctionView {
+        record,
+        shape: entry.shape,
+        in_flight: entry.gate.in_flight(),
+        waiting: entry.gate.waiting(),
+        loaded: entry.pool.loaded_bytes().is_some(),
+        calls: entry.state.counters.total(),
+        failures: entry.state.counters.failures(),
+    }
+}
+
+fn not_deployed(name: &FunctionName) -> Error {
+    Error::new(
+        ErrorKind::NotFound,
+        format!("function `{name}` is not deployed on this node"),
+    )
+    .with_hint("`mote ls` lists the functions, `mote deploy` adds one")
+}

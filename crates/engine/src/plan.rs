@@ -1,0 +1,93 @@
+//! The plan: the immutable snapshot that the data path reads.
+//!
+//! It says what exists and under which limits. Live counts are never in it; an [`Entry`] only holds
+//! the way to them. A new plan replaces the old one whole; calls that began under the old one end
+//! under it.
+
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use mote_core::invocation::FunctionId;
+use mote_core::name::FunctionName;
+use mote_core::spec::FunctionSpec;
+
+use crate::admission::Gate;
+use crate::logs::FunctionLog;
+use crate::outcome::Counters;
+use crate::pool::Pool;
+use crate::published::PublishedSet;
+
+/// What exists on this node, and how to reach it.
+#[derive(Debug, Default)]
+pub struct Plan {
+    by_id: HashMap<FunctionId, Arc<Entry>, RandomState>,
+    by_name: HashMap<Box<str>, Arc<Entry>, RandomState>,
+    ordered: Vec<Arc<Entry>>,
+}
+
+impl Plan {
+    /// Builds a snapshot of these functions.
+    pub fn new(mut entries: Vec<Arc<Entry>>) -> Self {
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut plan = Self::default();
+        for entry in &entries {
+            plan.by_id.insert(entry.id, Arc::clone(entry));
+            plan.by_name
+                .insert(entry.name.full().into(), Arc::clone(entry));
+            plan.by_name
+                .insert(entry.name.short().into(), Arc::clone(entry));
+        }
+        plan.ordered = entries;
+        plan
+    }
+
+    /// The function of this name: `light`, `light.default` or `light.home`.
+    pub fn resolve(&self, name: &str) -> Option<&Arc<Entry>> {
+        self.by_name.get(name)
+    }
+
+    /// The function with this handle.
+    pub fn get(&self, id: FunctionId) -> Option<&Arc<Entry>> {
+        self.by_id.get(&id)
+    }
+
+    /// Every function, by name.
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = &Arc<Entry>> {
+        self.ordered.iter()
+    }
+}
+
+/// One live version of one function.
+#[derive(Debug)]
+pub struct Entry {
+    /// The handle: the same over redeploys.
+    pub id: FunctionId,
+    /// Full name.
+    pub name: FunctionName,
+    /// Limits and grants of this version.
+    pub spec: Arc<FunctionSpec>,
+    /// The version's number.
+    pub version: u32,
+    /// Whether it reads its request as a stream; doors collect bodies for all others.
+    pub streams: bool,
+    /// What its code turned out to be.
+    pub shape: &'static str,
+    /// How many calls may run and wait.
+    pub gate: Gate,
+    /// Its instance.
+    pub pool: Pool,
+    /// What outlives a version.
+    pub state: Arc<FunctionState>,
+}
+
+/// What belongs to a function over all of its versions.
+#[derive(Debug, Default)]
+pub struct FunctionState {
+    /// Outcomes and durations.
+    pub counters: Counters,
+    /// Its log.
+    pub log: Arc<FunctionLog>,
+    /// Its published values.
+    pub published: PublishedSet,
+}

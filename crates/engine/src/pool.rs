@@ -1,0 +1,107 @@
+//! The pool of a function: its instance, started on first use and dropped when it was idle for long.
+//!
+//! Today a function has at most one instance with as many slots as its concurrency; the gate before
+//! it counts those. Starting is single-flight: callers that come meanwhile wait for the same start,
+//! and when the one that starts gives up, the next goes on.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use mote_core::error::Error;
+use mote_core::runtime::{Instance, Prepared};
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+
+/// The instance of one version of a function.
+pub struct Pool {
+    prepared: Arc<dyn Prepared>,
+    slot: ArcSwap<OnceCell<Arc<dyn Instance>>>,
+    created: Instant,
+    used_ms: AtomicU64,
+}
+
+/// The right to use the instance for one call.
+#[derive(Clone)]
+pub struct Lease {
+    /// What to call.
+    pub instance: Arc<dyn Instance>,
+    /// Whether this call had to start it.
+    pub cold: bool,
+}
+
+impl Pool {
+    /// A pool that starts from `prepared` when it is first used.
+    pub fn new(prepared: Arc<dyn Prepared>, now: Instant) -> Self {
+        Self {
+            prepared,
+            slot: ArcSwap::default(),
+            created: now,
+            used_ms: AtomicU64::new(0),
+        }
+    }
+
+    /// The instance, started if need be. Fails with what starting fails with. Cancel-safe.
+    pub async fn lease(&self, now: Instant) -> Result<Lease, Error> {
+        self.used_ms.store(self.millis(now), Ordering::Relaxed);
+        if let Some(instance) = self.slot.load().get() {
+            return Ok(Lease {
+                instance: Arc::clone(instance),
+                cold: false,
+            });
+        }
+        let slot = self.slot.load_full();
+        let mut cold = false;
+        let instance = slot
+            .get_or_try_init(|| {
+                cold = true;
+                self.prepared.start()
+            })
+            .await?;
+        Ok(Lease {
+            instance: Arc::clone(instance),
+            cold,
+        })
+    }
+
+    /// Lets go of the instance; calls that hold a lease finish on it.
+    pub fn unload(&self) {
+        self.slot.store(Arc::default());
+    }
+
+    /// Bytes that the instance holds while idle; `None` when there is none.
+    pub fn loaded_bytes(&self) -> Option<u64> {
+        self.slot.load().get().map(|instance| instance.idle_bytes())
+    }
+
+    /// When it was last leased; creation counts as a use.
+    pub fn last_used(&self) -> Instant {
+        self.created + std::time::Duration::from_millis(self.used_ms.load(Ordering::Relaxed))
+    }
+
+    /// What the instance is started from.
+    pub fn prepared(&self) -> &Arc<dyn Prepared> {
+        &self.prepared
+    }
+
+    fn millis(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.created).as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("loaded", &self.loaded_bytes().is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease")
+            .field("cold", &self.cold)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,157 @@
+//! Functions: list, show, deploy, remove, roll back.
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::IntoResponse as _;
+use mote_api::problem::Problem;
+use mote_api::spec::FunctionSpec;
+use mote_api::wire::{Deploy, FunctionInfo, FunctionList, Rollback, VersionInfo};
+use mote_core::error::{Error, ErrorKind};
+use mote_core::name::FunctionName;
+use mote_engine::control::FunctionView;
+
+use super::Admin;
+use super::reply::{Answer, json, read_json};
+
+/// Every function, by name.
+#[utoipa::path(
+    get, path = "/v1/functions", security(("token" = [])),
+    responses((status = 200, body = FunctionList), (status = "default", body = Problem, content_type = "application/problem+json"))
+)]
+pub(super) async fn list(State(admin): State<Admin>) -> Answer {
+    let functions = admin.control.functions();
+    let functions = functions.iter().map(info).collect::<Result<_, _>>()?;
+    json(StatusCode::OK, &FunctionList { functions })
+}
+
+/// One function.
+#[utoipa::path(
+    get, path = "/v1/functions/{name}", security(("token" = [])),
+    params(("name" = String, Path, description = "`function` or `function.app`")),
+    responses((status = 200, body = FunctionInfo), (status = "default", body = Problem, content_type = "application/problem+json"))
+)]
+pub(super) async fn show(State(admin): State<Admin>, Path(name): Path<String>) -> Answer {
+    let view = admin.control.function(&parse(&name)?)?;
+    json(StatusCode::OK, &info(&view)?)
+}
+
+/// Deploy the first version of a function, or its next one: all or nothing. The code must have
+/// been uploaded; `404` says that it was not.
+#[utoipa::path(
+    put, path = "/v1/functions/{name}", security(("token" = [])), request_body = Deploy,
+    params(("name" = String, Path, description = "`function` or `function.app`")),
+    responses(
+        (status = 200, body = FunctionInfo, description = "a new version is live"),
+        (status = 201, body = FunctionInfo, description = "the first version is live"),
+        (status = "default", body = Problem, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn deploy(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let name = parse(&name)?;
+    let deploy: Deploy = read_json(&headers, body, admin.config.body_timeout).await?;
+    let digest = deploy.digest()?;
+    let spec = deploy.spec.into_core(name.clone())?;
+    let permit = admin.change()?;
+    let control = admin.control.clone();
+    let view = admin
+        .finish(permit, async move { control.deploy(spec, digest).await })
+        .await?;
+    let first = view.record.live == 1;
+    let status = if first {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    let mut response = json(status, &info(&view)?)?;
+    if let (true, Ok(location)) = (
+        first,
+        HeaderValue::try_from(format!("/v1/functions/{}", name.full())),
+    ) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// Remove a function with all its versions.
+#[utoipa::path(
+    delete, path = "/v1/functions/{name}", security(("token" = [])),
+    params(("name" = String, Path, description = "`function` or `function.app`")),
+    responses((status = 204, description = "it is gone"), (status = "default", body = Problem, content_type = "application/problem+json"))
+)]
+pub(super) async fn remove(State(admin): State<Admin>, Path(name): Path<String>) -> Answer {
+    let name = parse(&name)?;
+    let permit = admin.change()?;
+    let control = admin.control.clone();
+    admin
+        .finish(permit, async move { control.remove(&name).await })
+        .await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Make an older version live again.
+#[utoipa::path(
+    post, path = "/v1/functions/{name}/rollback", security(("token" = [])), request_body = Rollback,
+    params(("name" = String, Path, description = "`function` or `function.app`")),
+    responses((status = 200, body = FunctionInfo), (status = "default", body = Problem, content_type = "application/problem+json"))
+)]
+pub(super) async fn rollback(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let name = parse(&name)?;
+    let Rollback { version } = read_json(&headers, body, admin.config.body_timeout).await?;
+    let permit = admin.change()?;
+    let control = admin.control.clone();
+    let view = admin
+        .finish(
+            permit,
+            async move { control.rollback(&name, version).await },
+        )
+        .await?;
+    json(StatusCode::OK, &info(&view)?)
+}
+
+/// A name from an address.
+pub(super) fn parse(name: &str) -> Result<FunctionName, Error> {
+    name.parse()
+}
+
+fn info(view: &FunctionView) -> Result<FunctionInfo, Error> {
+    let record = &view.record;
+    let live = record.live().ok_or_else(|| {
+        Error::new(
+            ErrorKind::Internal,
+            format!("function `{}` has no live version", record.name),
+        )
+    })?;
+    Ok(FunctionInfo {
+        name: record.name.short().to_owned(),
+        app: record.name.app().to_owned(),
+        version: record.live,
+        shape: view.shape.to_owned(),
+        spec: FunctionSpec::from(&live.spec),
+        versions: record
+            .versions
+            .iter()
+            .map(|version| VersionInfo {
+                version: version.number,
+                live: version.number == record.live,
+                artifact: version.artifact.to_string(),
+                deployed_ms: version.deployed_ms,
+            })
+            .collect(),
+        loaded: view.loaded,
+        in_flight: view.in_flight,
+        waiting: view.waiting,
+        calls: view.calls,
+        failures: view.failures,
+    })
+}

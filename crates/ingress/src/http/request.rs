@@ -1,0 +1,234 @@
+//! From a request to an invocation, and back.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use mote_core::body::{Body, too_large};
+use mote_core::error::{Error, ErrorKind};
+use mote_core::invocation::{Invocation, InvocationId, Meta, Origin};
+use mote_core::spec::TIMEOUT_MAX;
+use mote_engine::invoker::Invoker;
+use mote_engine::plan::Entry;
+use tokio::sync::Semaphore;
+
+use super::Config;
+use super::events;
+use super::reply::{ReplyBody, error_response, plain, response};
+
+/// What the door's connections share.
+pub(super) struct Door {
+    pub(super) config: Config,
+    invoker: Invoker,
+    collecting: Arc<Semaphore>,
+}
+
+/// The prefix that other platforms' clients use.
+const ALIAS: &str = "/function/";
+/// Paths of the platform itself.
+const PLATFORM: &str = "/-/";
+/// Methods that a function may be called with.
+const ALLOW: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+
+impl Door {
+    pub(super) fn new(config: Config, invoker: Invoker) -> Self {
+        let collecting = Arc::new(Semaphore::new(config.collecting_bytes_max as usize));
+        Self {
+            config,
+            invoker,
+            collecting,
+        }
+    }
+
+    /// Serves one request. Every way out is a response.
+    pub(super) async fn handle(&self, request: Request<Incoming>) -> Response<ReplyBody> {
+        let id = self.invoker.next_id();
+        let (parts, body) = request.into_parts();
+        let traceparent = parts.headers.get("traceparent").cloned();
+        let mut response = match self.answer(id, parts, body).await {
+            Ok(response) => response,
+            Err(error) => error_response(&error),
+        };
+        let headers = response.headers_mut();
+        let call =
+            HeaderValue::from_bytes(&id.hex()).expect("hexadecimal digits are a valid header");
+        headers.insert("mote-call-id", call);
+        if let Some(traceparent) = traceparent {
+            headers.entry("traceparent").or_insert(traceparent);
+        }
+        response
+    }
+
+    async fn answer(
+        &self,
+        id: InvocationId,
+        parts: Parts,
+        body: Incoming,
+    ) -> Result<Response<ReplyBody>, Error> {
+        let target = parts
+            .uri
+            .path_and_query()
+            .cloned()
+            .unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let Some((name, prefix)) = function_name(target.path()) else {
+            return self.platform(&target, &parts.method);
+        };
+        let Some(entry) = self.invoker.resolve(name) else {
+            let shown: String = name.chars().take(128).collect();
+            let message = format!(
+                "function `{}` is not deployed on this node",
+                shown.escape_debug()
+            );
+            return Err(self.refused(Error::new(ErrorKind::NotFound, message)));
+        };
+        if matches!(parts.method, Method::CONNECT | Method::TRACE) {
+            let message = format!("functions are not called with {}", parts.method);
+            let mut response =
+                error_response(&self.refused(Error::new(ErrorKind::MethodNotAllowed, message)));
+            response.headers_mut().insert(header::ALLOW, ALLOW);
+            return Ok(response);
+        }
+        // Functions that know HTTP answer for themselves; for the others the door does.
+        if parts.method == Method::OPTIONS && !entry.streams {
+            let mut response = plain(StatusCode::NO_CONTENT, Bytes::new());
+            response.headers_mut().insert(header::ALLOW, ALLOW);
+            return Ok(response);
+        }
+        let function = entry.id;
+        let body = self
+            .body(&entry, &parts, body)
+            .await
+            .map_err(|error| self.refused(error))?;
+        let meta = Meta {
+            method: parts.method,
+            target,
+            prefix,
+            headers: parts.headers,
+        };
+        if events::wanted(&meta) && entry.spec.observable {
+            return events::response(&self.invoker, &entry, &meta);
+        }
+        let budget = TIMEOUT_MAX;
+        let invocation = Invocation {
+            id,
+            function,
+            meta,
+            body,
+            budget,
+            origin: Origin::Http,
+            hops: 0,
+        };
+        Ok(response(self.invoker.invoke(invocation).await?))
+    }
+
+    /// A function's request body: a stream for those that take one, collected for all others.
+    async fn body(&self, entry: &Arc<Entry>, parts: &Parts, body: Incoming) -> Result<Body, Error> {
+        if body.is_end_stream() {
+            return Ok(Body::empty());
+        }
+        let limit = entry.spec.limits.body_bytes;
+        // A client that says how much it will send is refused before it does.
+        if body.size_hint().lower() > limit {
+            return Err(too_large(limit));
+        }
+        if entry.streams {
+            return Ok(Body::Stream(Box::pin(body.map_err(|error| broken(&error)))));
+        }
+        let announced = parts
+            .headers
+            .contains_key(header::CONTENT_LENGTH)
+            .then(|| body.size_hint().lower());
+        let room = u32::try_from(announced.unwrap_or(limit))
+            .unwrap_or(u32::MAX)
+            .min(self.config.collecting_bytes_max);
+        let Ok(_room) = self.collecting.try_acquire_many(room) else {
+            return Err(Error::new(
+                ErrorKind::Overloaded,
+                "too many request bodies are on their way to this node",
+            )
+            .with_retry_after(std::time::Duration::from_secs(1)));
+        };
+        let stream = Body::Stream(Box::pin(body.map_err(|error| broken(&error))));
+        match tokio::time::timeout(self.config.body_timeout, stream.collect(limit)).await {
+            Ok(collected) => Ok(Body::Bytes(collected?)),
+            Err(_) => {
+                let message = format!(
+                    "the request's body did not arrive within {:?}",
+                    self.config.body_timeout
+                );
+                Err(Error::new(ErrorKind::Timeout, message))
+            }
+        }
+    }
+
+    fn platform(
+        &self,
+        target: &PathAndQuery,
+        method: &Method,
+    ) -> Result<Response<ReplyBody>, Error> {
+        if target.path() == "/" && matches!(*method, Method::GET | Method::HEAD) {
+            let text =
+                "This is a Mote node. Functions are at /<function>[.<app>][/path][?query].\n";
+            return Ok(plain(StatusCode::OK, Bytes::from_static(text.as_bytes())));
+        }
+        let shown: String = target.path().chars().take(128).collect();
+        Err(self.refused(Error::new(
+            ErrorKind::NotFound,
+            format!("there is nothing at `{}`", shown.escape_debug()),
+        )))
+    }
+
+    fn refused(&self, error: Error) -> Error {
+        self.invoker.refused(Origin::Http, error.kind());
+        error
+    }
+}
+
+/// The function that a path names, and how many bytes of the path do so.
+fn function_name(path: &str) -> Option<(&str, u16)> {
+    if path.starts_with(PLATFORM) {
+        return None;
+    }
+    let start = if path.starts_with(ALIAS) {
+        ALIAS.len()
+    } else {
+        1
+    };
+    let rest = path.get(start..)?;
+    let name = rest.split('/').next().filter(|name| !name.is_empty())?;
+    Some((name, u16::try_from(start + name.len()).ok()?))
+}
+
+fn broken(error: &hyper::Error) -> Error {
+    Error::new(
+        ErrorKind::BadRequest,
+        format!("the request's body broke off: {error}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_name_functions() {
+        for (path, expected) in [
+            ("/light", Some(("light", 6))),
+            ("/light.home/a/b", Some(("light.home", 11))),
+            ("/function/light", Some(("light", 15))),
+            ("/function/light/x", Some(("light", 15))),
+            ("/function", Some(("function", 9))),
+            ("/", None),
+            ("//x", None),
+            ("/-/calls/1", None),
+            ("*", None),
+        ] {
+            assert_eq!(function_name(path), expected, "{path}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The command line: one file for each command.
+//!
+//! Data goes to standard output, talk to standard error. Every read takes `--json`. Exit codes are
+//! those of the error table.
+
+mod bench;
+mod completions;
+mod config;
+mod deploy;
+mod flags;
+mod invoke;
+mod logs;
+mod ls;
+mod observe;
+mod output;
+mod rm;
+mod rollback;
+mod show;
+mod status;
+mod target;
+mod up;
+mod wipe;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use mote_core::error::{Error, ErrorKind};
+
+/// A small node that runs functions, and the commands to look after it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mote",
+    version,
+    about,
+    arg_required_else_help = true,
+    propagate_version = true
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node, until it is told to stop.
+    Up(up::Up),
+    /// Deploy a .wasm file, or every function of a folder with a mote.toml.
+    Deploy(deploy::Deploy),
+    /// Call a function by its name or its address.
+    Invoke(invoke::Invoke),
+    /// List the functions.
+    Ls(ls::Ls),
+    /// Show one function.
+    Show(show::Show),
+    /// Remove functions.
+    Rm(rm::Rm),
+    /// Make an older version of a function live again.
+    Rollback(rollback::Rollback),
+    /// Print what a function wrote.
+    Logs(logs::Logs),
+    /// Show how the node is.
+    Status(status::Status),
+    /// Remove every function.
+    Wipe(wipe::Wipe),
+    /// Look at the configuration.
+    #[command(subcommand)]
+    Config(config::Config),
+    /// Measure a node, or any server.
+    #[command(subcommand)]
+    Bench(bench::Bench),
+    /// Print completions for a shell.
+    Completions(completions::Completions),
+}
+
+impl Cli {
+    /// Runs the command.
+    pub(crate) fn run(self) -> Result<ExitCode, Error> {
+        match self.command {
+            Command::Up(up) => up.run()?,
+            Command::Deploy(deploy) => wait(deploy.run())?,
+            Command::Invoke(invoke) => return wait(invoke.run()),
+            Command::Ls(ls) => wait(ls.run())?,
+            Command::Show(show) => wait(show.run())?,
+            Command::Rm(rm) => wait(rm.run())?,
+            Command::Rollback(rollback) => wait(rollback.run())?,
+            Command::Logs(logs) => wait(logs.run())?,
+            Command::Status(status) => wait(status.run())?,
+            Command::Wipe(wipe) => wait(wipe.run())?,
+            Command::Config(config) => config.run()?,
+            Command::Bench(bench) => bench.run()?,
+            Command::Completions(completions) => completions.run()?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Runs a client's command on this thread.
+fn wait<T>(command: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new(ErrorKind::Internal, format!("cannot start: {error}")))?
+        .block_on(command)
+}

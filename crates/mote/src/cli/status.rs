@@ -1,0 +1,51 @@
+//! `mote status`: how the node is.
+
+use std::time::Duration;
+
+use clap::Args;
+use mote_core::error::Error;
+
+use super::output::{json, pairs};
+use super::target::Target;
+
+/// Show how the node is.
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+impl Status {
+    pub(super) async fn run(self) -> Result<(), Error> {
+        let client = self.target.client()?;
+        let status = client.status().await?;
+        if self.json {
+            return json(&status);
+        }
+        let state = match (status.draining, status.ready) {
+            (true, _) => "about to stop",
+            (false, true) => "ready",
+            (false, false) => "starting",
+        };
+        let door = |door: &Option<String>| door.clone().unwrap_or_else(|| "off".to_owned());
+        pairs(&[
+            ("state", state.to_owned()),
+            ("node", status.node.clone()),
+            ("version", status.version.clone()),
+            (
+                "uptime",
+                humantime::format_duration(Duration::from_secs(status.uptime_s)).to_string(),
+            ),
+            ("functions", status.functions.to_string()),
+            ("running", status.in_flight.to_string()),
+            ("waiting", status.waiting.to_string()),
+            ("calls", status.calls.to_string()),
+            ("http", door(&status.doors.http)),
+            ("coap", door(&status.doors.coap)),
+            ("admin", client.node().admin.clone()),
+        ])
+    }
+}

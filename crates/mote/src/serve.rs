@@ -1,0 +1,321 @@
+//! The wiring: the one place that knows every part of a node.
+//!
+//! Order of a start: log, data folder, runtime, doors bound, functions brought back, addresses said,
+//! served. Order of a stop: not ready, doors closed, calls under way finished within the grace.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use mote_core::error::{Error, ErrorKind};
+use mote_core::runtime::Runtime;
+use mote_core::spec::RuntimeKind;
+use mote_engine::control::{Control, Parts};
+use mote_engine::eviction;
+use mote_engine::invoker::{Invoker, NodeLimits};
+use mote_engine::metrics::Probe;
+use mote_ingress::admin::{self, AdminConfig};
+use mote_ingress::{coap, http};
+use mote_runtimes::wasm::{self, CompileLimits, Wasm};
+use mote_store::artifacts::Artifacts;
+use mote_store::data_dir::DataDir;
+use mote_store::registry::RedbRegistry;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::config::value::CoapEcho;
+use crate::listening::{Listening, bind_error};
+
+/// Runs a node until it is told to stop.
+pub(crate) async fn run(config: Config) -> Result<(), Error> {
+    let stop = stop_signal()?;
+    let data_dir = DataDir::open(&config.data_dir)?;
+    let token = data_dir.token()?;
+    let control = control(&config, &data_dir)?;
+
+    let doors = Doors::bind(&config).await?;
+    let listening = doors.listening(token.path)?;
+    control.add_probes(doors.probes());
+    control.restore().await?;
+
+    let mut admin = AdminConfig::new(token.value);
+    admin.doors = listening.doors();
+    admin.artifact_bytes_max = config.artifact_bytes_max;
+    admin.header_timeout = config.header_timeout;
+    admin.body_timeout = config.body_timeout;
+    admin.grace = config.drain;
+
+    let shutdown = CancellationToken::new();
+    let mut parts = doors.run(&config, admin, &control, &shutdown);
+    let limits = eviction::Limits {
+        bytes_max: config.images_bytes_max,
+        idle_max: config.image_idle,
+    };
+    let invoker = control.invoker().clone();
+    parts.spawn(run_eviction(limits, invoker, shutdown.clone()));
+
+    control.set_ready();
+    let announced = listening.announce(&config.data_dir)?;
+    tell_systemd(&[sd_notify::NotifyState::Ready]);
+    let result = tokio::select! {
+        () = stop => Ok(()),
+        Some(ended) = parts.join_next() => part_ended(ended),
+    };
+    control.set_draining();
+    tell_systemd(&[sd_notify::NotifyState::Stopping]);
+    drop(announced);
+    shutdown.cancel();
+    drain(parts, config.drain).await;
+    result
+}
+
+fn control(config: &Config, data_dir: &DataDir) -> Result<Control, Error> {
+    let wasm = Wasm::new(wasm::Config {
+        images: data_dir.images(),
+        shards: config.workers.get(),
+        calls_max: config.calls_max,
+        compile: CompileLimits {
+            memory_bytes: config.compile_memory_bytes,
+            cpu: config.compile_cpu,
+            timeout: config.compile_timeout,
+        },
+    })?;
+    let runtimes = HashMap::from([(RuntimeKind::Wasm, Arc::new(wasm) as Arc<dyn Runtime>)]);
+    let parts = Parts {
+        registry: Arc::new(RedbRegistry::open(data_dir)?),
+        artifacts: Arc::new(Artifacts::open(data_dir)?),
+        runtimes,
+    };
+    let limits = NodeLimits {
+        calls_max: config.calls_max,
+        queue_max: config.queue_max,
+    };
+    let node = getrandom::u32().map_err(|error| internal("no random numbers", &error))?;
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let unix_ms = u64::try_from(since.as_millis()).unwrap_or_default();
+    Ok(Control::new(parts, Invoker::new(limits, node, unix_ms)))
+}
+
+/// The doors, bound and not yet open.
+struct Doors {
+    http: Option<(TcpListener, Arc<http::Counters>)>,
+    coap: Option<coap::Door>,
+    admin: Option<TcpListener>,
+}
+
+impl Doors {
+    async fn bind(config: &Config) -> Result<Self, Error> {
+        let http = match config.http {
+            Some(address) => Some((bind("http", address).await?, Arc::default())),
+            None => None,
+        };
+        let admin = match config.admin {
+            Some(address) => Some(bind("admin", address).await?),
+            None => None,
+        };
+        let coap = match config.coap {
+            Some(address) => Some(coap::Door::bind(&coap_config(config, address))?),
+            None => None,
+        };
+        Ok(Self { http, coap, admin })
+    }
+
+    fn listening(&self, token: std::path::PathBuf) -> Result<Listening, Error> {
+        let address = |listener: &TcpListener| {
+            listener
+                .local_addr()
+                .map_err(|error| internal("cannot tell where it listens", &error))
+        };
+        Ok(Listening {
+            http: self
+                .http
+                .as_ref()
+                .map(|(listener, _)| address(listener))
+                .transpose()?,
+            coap: self.coap.as_ref().map(coap::Door::local_addr),
+            admin: self.admin.as_ref().map(address).transpose()?,
+            token,
+        })
+    }
+
+    /// What the doors count, for the metrics page.
+    fn probes(&self) -> Vec<Probe> {
+        let mut probes = Vec::new();
+        if let Some((_, counters)) = &self.http {
+            probes.extend(http_probes(counters));
+        }
+        if let Some(door) = &self.coap {
+            probes.extend(coap_probes(door));
+        }
+        probes
+    }
+
+    /// Opens them.
+    fn run(
+        self,
+        config: &Config,
+        admin: AdminConfig,
+        control: &Control,
+        shutdown: &CancellationToken,
+    ) -> JoinSet<Result<(), Error>> {
+        let mut parts = JoinSet::new();
+        let invoker = control.invoker();
+        if let Some((listener, counters)) = self.http {
+            let limits = http::Config {
+                connections_max: config.connections_max,
+                header_timeout: config.header_timeout,
+                body_timeout: config.body_timeout,
+                collecting_bytes_max: COLLECTING_BYTES_MAX,
+            };
+            parts.spawn(http::run(
+                listener,
+                limits,
+                counters,
+                invoker.clone(),
+                shutdown.clone(),
+            ));
+        }
+        if let Some(door) = self.coap {
+            parts.spawn(door.run(invoker.clone(), shutdown.clone()));
+        }
+        if let Some(listener) = self.admin {
+            parts.spawn(admin::run(
+                listener,
+                control.clone(),
+                admin,
+                shutdown.clone(),
+            ));
+        }
+        parts
+    }
+}
+
+/// Bytes of HTTP request bodies that are on their way in at once.
+const COLLECTING_BYTES_MAX: u32 = 256 << 20;
+
+async fn bind(door: &str, address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| bind_error(door, address, &error))
+}
+
+fn coap_config(config: &Config, address: SocketAddr) -> coap::Config {
+    let mut coap = coap::Config::new(address);
+    coap.shards = Some(config.workers);
+    coap.block_size = config.coap_block_size;
+    coap.echo = match config.coap_echo {
+        CoapEcho::PrivateExempt => coap::EchoMode::PrivateExempt,
+        CoapEcho::Always => coap::EchoMode::Always,
+        CoapEcho::Never => coap::EchoMode::Never,
+    };
+    coap
+}
+
+fn http_probes(counters: &Arc<http::Counters>) -> Vec<Probe> {
+    use std::sync::atomic::Ordering::Relaxed;
+    let probe = |name, help, counter, read: fn(&http::Counters) -> u64| {
+        let counters = Arc::clone(counters);
+        Probe {
+            name,
+            help,
+            counter,
+            read: Box::new(move || read(&counters)),
+        }
+    };
+    vec![
+        probe(
+            "http_connections",
+            "Connections that the HTTP door accepted",
+            true,
+            |all| all.accepted.load(Relaxed),
+        ),
+        probe(
+            "http_connections_refused",
+            "Connections closed because there were too many",
+            true,
+            |all| all.refused.load(Relaxed),
+        ),
+        probe(
+            "http_connections_open",
+            "Connections open now",
+            false,
+            |all| all.open.load(Relaxed),
+        ),
+    ]
+}
+
+fn coap_probes(door: &coap::Door) -> Vec<Probe> {
+    let counters = door.counters();
+    let names = counters.read().into_iter().enumerate();
+    names
+        .map(|(index, (name, help, _))| {
+            let counters = Arc::clone(&counters);
+            Probe {
+                name: format!("coap_{}", name.trim_end_matches("_now")).leak(),
+                help: help.trim().trim_end_matches('.').to_owned().leak(),
+                counter: !name.ends_with("_now"),
+                read: Box::new(move || counters.read()[index].2),
+            }
+        })
+        .collect()
+}
+
+async fn run_eviction(
+    limits: eviction::Limits,
+    invoker: Invoker,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    eviction::run(limits, invoker, shutdown).await;
+    Ok(())
+}
+
+/// A part that ends before it was told to takes the node with it: a node without a door is no node.
+fn part_ended(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Result<(), Error> {
+    match ended {
+        Ok(Ok(())) => Err(Error::new(
+            ErrorKind::Internal,
+            "a part of the node ended by itself",
+        )),
+        Ok(Err(error)) => Err(error),
+        Err(error) => Err(internal("a part of the node failed", &error)),
+    }
+}
+
+async fn drain(mut parts: JoinSet<Result<(), Error>>, grace: Duration) {
+    let all = async { while parts.join_next().await.is_some() {} };
+    if tokio::time::timeout(grace, all).await.is_err() {
+        tracing::warn!(
+            ?grace,
+            "calls that did not end within the grace are cut off"
+        );
+    }
+}
+
+/// Resolves when the node is told to stop: SIGTERM, or SIGINT from a terminal.
+fn stop_signal() -> Result<impl Future<Output = ()>, Error> {
+    let failed = |error| internal("cannot listen for signals", &error);
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+fn tell_systemd(state: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "could not tell systemd");
+    }
+}
+
+fn internal(what: &str, error: &dyn std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Internal, format!("{what}: {error}"))
+}

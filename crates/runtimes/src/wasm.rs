@@ -1,0 +1,110 @@
+//! WebAssembly on an embedded wasmtime.
+//!
+//! Code is compiled once, at deploy, in a child process with limits ([`compile`]); the compiled
+//! image stays on disk and is mapped when the function is first called ([`image`]). A call runs in a
+//! fresh store from a pool; there is a pool for each worker thread ([`engines`]), because threads
+//! that share one wait for each other in the kernel. Guests are interrupted every millisecond to
+//! give way to others and to check their CPU time ([`meter`]).
+//!
+//! Guests of three shapes: components of the world in `sdk/wit` ([`function`]), components that
+//! export `wasi:http/incoming-handler` ([`http`]), and WASI preview-1 commands ([`command`]).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mote_core::error::Error;
+use mote_core::runtime::{Artifact, BoxFuture, Prepared, Runtime};
+use mote_core::spec::FunctionSpec;
+
+use self::compile::Compiler;
+use self::engines::Engines;
+use self::image::Images;
+use self::prepared::WasmFunction;
+
+mod command;
+pub mod compile;
+mod engines;
+mod failure;
+mod function;
+mod http;
+mod image;
+mod meter;
+mod outbound;
+mod prepared;
+mod stdio;
+mod store;
+mod world;
+
+/// How the runtime is set up.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Folder of compiled images; nobody else may write to it.
+    pub images: PathBuf,
+    /// Engines, one for each worker thread.
+    pub shards: usize,
+    /// Calls at once, over all functions.
+    pub calls_max: u32,
+    /// What a compilation may use.
+    pub compile: CompileLimits,
+}
+
+/// What the child process that compiles may use.
+#[derive(Clone, Copy, Debug)]
+pub struct CompileLimits {
+    /// Address space.
+    pub memory_bytes: u64,
+    /// CPU time.
+    pub cpu: Duration,
+    /// Wall time.
+    pub timeout: Duration,
+}
+
+/// The runtime.
+#[derive(Clone, Debug)]
+pub struct Wasm {
+    engines: Arc<Engines>,
+    images: Arc<Images>,
+    compiler: Arc<Compiler>,
+}
+
+impl Wasm {
+    /// Sets up engines and the folder of images. When address space is short it falls back to
+    /// smaller reservations, and says so in one line of the log.
+    pub fn new(config: Config) -> Result<Self, Error> {
+        let engines = Arc::new(Engines::new(config.shards, config.calls_max)?);
+        let images = Arc::new(Images::new(config.images));
+        let compiler = Arc::new(Compiler::new(config.compile)?);
+        Ok(Self {
+            engines,
+            images,
+            compiler,
+        })
+    }
+}
+
+impl Runtime for Wasm {
+    fn prepare<'a>(
+        &'a self,
+        spec: &'a Arc<FunctionSpec>,
+        artifact: &'a Artifact,
+    ) -> BoxFuture<'a, Result<Arc<dyn Prepared>, Error>> {
+        Box::pin(async move {
+            if let Some((image, shape)) = self.images.known(artifact, self.engines.fingerprint()) {
+                let function = WasmFunction::new(spec, artifact, image, shape, self);
+                return Ok(Arc::new(function) as Arc<dyn Prepared>);
+            }
+            let (image, shape) = self
+                .compiler
+                .compile(artifact, &self.engines, &self.images)
+                .await?;
+            let function = WasmFunction::new(spec, artifact, image, shape, self);
+            function.try_out().await?;
+            Ok(Arc::new(function) as Arc<dyn Prepared>)
+        })
+    }
+
+    fn sweep(&self, used: &dyn Fn(&str) -> bool) -> Result<(), Error> {
+        self.images.sweep(used)
+    }
+}

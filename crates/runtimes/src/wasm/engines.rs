@@ -1,0 +1,181 @@
+//! Engines: one for each worker thread, all of the same configuration, and the ticker that drives
+//! their epochs.
+//!
+//! An engine owns a pool of memories, tables and stacks. Threads that share a pool slow each other
+//! down in the kernel's address-space lock, so each worker has its own; a call stays on the engine
+//! of the thread it began on. See `docs/adr/001-engine-per-worker.md`.
+
+use std::cell::Cell;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use mote_core::error::{Error, ErrorKind};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use super::meter::Ticker;
+
+/// How much address space a memory reserves; decides what compiled code looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tier {
+    /// A pool with 4 GiB for each memory, so that bounds need no checks.
+    Pool,
+    /// Memories on demand, with no reservation to speak of: for little address space.
+    OnDemand,
+}
+
+impl Tier {
+    pub(super) const ALL: [Tier; 2] = [Tier::Pool, Tier::OnDemand];
+
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::Pool => "pool",
+            Self::OnDemand => "on-demand",
+        }
+    }
+}
+
+/// The engines of a node.
+#[derive(Debug)]
+pub(super) struct Engines {
+    shards: Vec<Engine>,
+    tier: Tier,
+    fingerprint: String,
+    ticker: Arc<Ticker>,
+}
+
+impl Engines {
+    pub(super) fn new(shards: usize, calls_max: u32) -> Result<Self, Error> {
+        let shards = shards.max(1);
+        let mut refusals = Vec::new();
+        for tier in Tier::ALL {
+            let engines: Result<Vec<_>, _> = (0..shards)
+                .map(|_| Engine::new(&config(tier, calls_max)))
+                .collect();
+            match engines {
+                Ok(engines) => {
+                    if let Some(refusal) = refusals.first() {
+                        tracing::warn!(%refusal, "little address space: memories are made on demand, calls cost more");
+                    }
+                    let fingerprint = fingerprint(&engines[0]);
+                    let ticker = Ticker::start(engines.clone())?;
+                    return Ok(Self {
+                        shards: engines,
+                        tier,
+                        fingerprint,
+                        ticker,
+                    });
+                }
+                Err(error) => refusals.push(format!("{error:#}")),
+            }
+        }
+        let message = format!(
+            "the wasm runtime does not start here: {}",
+            refusals.join("; ")
+        );
+        Err(Error::new(ErrorKind::Internal, message)
+            .with_hint("raise the limit on address space (ulimit -v)"))
+    }
+
+    /// The engine of this thread, and its number.
+    pub(super) fn current(&self) -> (usize, &Engine) {
+        let shard = thread_number() % self.shards.len();
+        (shard, &self.shards[shard])
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.shards.len()
+    }
+
+    pub(super) fn tier(&self) -> Tier {
+        self.tier
+    }
+
+    pub(super) fn ticker(&self) -> &Arc<Ticker> {
+        &self.ticker
+    }
+
+    /// What an image depends on besides its code: engine version and settings, and the processor.
+    pub(super) fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+}
+
+fn fingerprint(engine: &Engine) -> String {
+    let mut hasher = DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
+/// An engine that only compiles, whose output the engines of `tier` accept.
+pub(super) fn compiling(tier: Tier) -> wasmtime::Result<Engine> {
+    Engine::new(&base(tier))
+}
+
+/// Elements of one table; the largest language runtimes need about 20,000.
+const TABLE_ELEMENTS: usize = 200_000;
+/// Memory that stays with a slot of the pool between two calls, so that a small guest costs no
+/// page faults. Measured: a quarter of the CPU time of a call without.
+const KEEP_RESIDENT: usize = 64 << 10;
+/// Host stack that a guest may use.
+const WASM_STACK: usize = 512 << 10;
+/// The stack of a call: the guest's part and the host functions it calls.
+const ASYNC_STACK: usize = 1 << 20;
+
+fn base(tier: Tier) -> Config {
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        .max_wasm_stack(WASM_STACK)
+        .async_stack_size(ASYNC_STACK)
+        .wasm_threads(false)
+        .concurrency_support(false)
+        .memory_init_cow(true);
+    if tier == Tier::OnDemand {
+        config
+            .memory_reservation(0)
+            .memory_reservation_for_growth(1 << 20)
+            .memory_guard_size(64 << 10)
+            .guard_before_linear_memory(false);
+    }
+    config
+}
+
+fn config(tier: Tier, calls_max: u32) -> Config {
+    let mut config = base(tier);
+    if tier == Tier::Pool {
+        let mut pool = PoolingAllocationConfig::new();
+        pool.total_component_instances(calls_max)
+            .total_core_instances(calls_max.saturating_mul(4))
+            .total_memories(calls_max.saturating_mul(2))
+            .total_tables(calls_max.saturating_mul(4))
+            .total_stacks(calls_max)
+            .max_core_instances_per_component(32)
+            .max_memories_per_component(16)
+            .max_tables_per_component(32)
+            .max_memories_per_module(4)
+            .max_tables_per_module(8)
+            .max_core_instance_size(16 << 20)
+            .max_component_instance_size(16 << 20)
+            .table_elements(TABLE_ELEMENTS)
+            .max_memory_size(4 << 30)
+            .linear_memory_keep_resident(KEEP_RESIDENT)
+            .table_keep_resident(KEEP_RESIDENT)
+            .pagemap_scan(Enabled::Auto);
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    }
+    config
+}
+
+/// Threads are numbered as they first run a call.
+fn thread_number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: Cell<Option<usize>> = const { Cell::new(None) };
+    }
+    NUMBER.get().unwrap_or_else(|| {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        NUMBER.set(Some(number));
+        number
+    })
+}

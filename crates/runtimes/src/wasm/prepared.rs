@@ -1,0 +1,337 @@
+//! A Wasm function that is ready on this node: an image on disk, and per engine what is needed to
+//! start calls from it.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use http::HeaderMap;
+use http::Method;
+use http::uri::PathAndQuery;
+use mote_core::body::Body;
+use mote_core::error::{Error, ErrorKind};
+use mote_core::invocation::{Invocation, InvocationId, Meta};
+use mote_core::log::{Level, LogSink};
+use mote_core::reply::Reply;
+use mote_core::runtime::{Artifact, BoxFuture, CallContext, Image, Instance, Prepared};
+use mote_core::spec::FunctionSpec;
+use wasmtime::component::Linker;
+use wasmtime::{Engine, Store};
+use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
+
+use super::Wasm;
+use super::command::CommandPre;
+use super::engines::Engines;
+use super::failure::guest_error;
+use super::image::{Images, Shape, load_component, load_module};
+use super::store::{Call, CallState};
+use super::world::{self, Function, FunctionPre};
+
+/// One version of a Wasm function, made ready.
+#[derive(Clone)]
+pub(super) struct WasmFunction {
+    pub(super) spec: Arc<FunctionSpec>,
+    image: Image,
+    shape: Shape,
+    engines: Arc<Engines>,
+    images: Arc<Images>,
+}
+
+impl WasmFunction {
+    pub(super) fn new(
+        spec: &Arc<FunctionSpec>,
+        _artifact: &Artifact,
+        image: Image,
+        shape: Shape,
+        wasm: &Wasm,
+    ) -> Self {
+        let (engines, images) = (Arc::clone(&wasm.engines), Arc::clone(&wasm.images));
+        Self {
+            spec: Arc::clone(spec),
+            image,
+            shape,
+            engines,
+            images,
+        }
+    }
+
+    /// Loads the code and instantiates it once, which finds imports that the node does not offer,
+    /// memories over the limit, and code that fails as it starts.
+    pub(super) async fn try_out(&self) -> Result<(), Error> {
+        let loaded = self.load().await?;
+        let trial = loaded.instantiate_once();
+        match tokio::time::timeout(self.spec.limits.timeout, trial).await {
+            Ok(tried) => {
+                tried.map_err(|error| Error::new(ErrorKind::BadRequest, error.message().to_owned()))
+            }
+            Err(_) => Err(Error::new(
+                ErrorKind::BadRequest,
+                "the code did not start within the function's timeout",
+            )),
+        }
+    }
+
+    async fn load(&self) -> Result<Arc<Loaded>, Error> {
+        let function = self.clone();
+        let loading = tokio::task::spawn_blocking(move || {
+            function.images.verify(&function.image)?;
+            let count = function.engines.count();
+            let shards = std::iter::repeat_with(OnceLock::new).take(count).collect();
+            let loaded = Loaded { function, shards };
+            // The engine of this thread stands for all: what it accepts, the others accept.
+            loaded.shard()?;
+            Ok(Arc::new(loaded))
+        });
+        loading
+            .await
+            .map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?
+    }
+}
+
+impl Prepared for WasmFunction {
+    fn start(&self) -> BoxFuture<'_, Result<Arc<dyn Instance>, Error>> {
+        Box::pin(async move { Ok(self.load().await? as Arc<dyn Instance>) })
+    }
+
+    fn image(&self) -> Option<Image> {
+        Some(self.image.clone())
+    }
+
+    fn shape(&self) -> &'static str {
+        self.shape.title()
+    }
+
+    fn streams(&self) -> bool {
+        self.shape == Shape::Http
+    }
+}
+
+/// A function that is mapped into memory.
+pub(super) struct Loaded {
+    pub(super) function: WasmFunction,
+    shards: Vec<OnceLock<Shard>>,
+}
+
+/// A function on one engine.
+pub(super) struct Shard {
+    pub(super) engine: Engine,
+    pub(super) code: Code,
+    /// Stores that may serve more calls, when the spec allows reuse.
+    warm: Mutex<Vec<Warm>>,
+}
+
+/// What a shape needs to start a call.
+pub(super) enum Code {
+    Function(FunctionPre<CallState>),
+    Http(ProxyPre<CallState>),
+    Command(CommandPre),
+}
+
+/// A store that has served calls and may serve more.
+pub(super) struct Warm {
+    pub(super) store: Store<CallState>,
+    pub(super) guest: Guest,
+    pub(super) calls: u32,
+}
+
+/// An instance inside a store.
+pub(super) enum Guest {
+    Function(Function),
+    Http(Proxy),
+}
+
+/// Most stores that are kept warm for a function on one engine.
+const WARM_MAX: usize = 64;
+
+impl Loaded {
+    /// The function on this thread's engine, mapped on first use.
+    pub(super) fn shard(&self) -> Result<&Shard, Error> {
+        let (number, engine) = self.function.engines.current();
+        let place = &self.shards[number];
+        if let Some(shard) = place.get() {
+            return Ok(shard);
+        }
+        let shard = self.link(engine)?;
+        Ok(place.get_or_init(|| shard))
+    }
+
+    fn link(&self, engine: &Engine) -> Result<Shard, Error> {
+        let WasmFunction {
+            shape,
+            image,
+            images,
+            ..
+        } = &self.function;
+        let path = images.path(image);
+        let failed = |error: wasmtime::Error| {
+            Error::new(
+                ErrorKind::Internal,
+                format!("image {} cannot be loaded: {error:#}", image.file),
+            )
+        };
+        let refused = |error: wasmtime::Error| {
+            Error::new(
+                ErrorKind::BadRequest,
+                format!("the code asks for what this node does not offer: {error:#}"),
+            )
+            .with_hint("build it for mote:function, wasi:http 0.2 or WASI preview 1")
+        };
+        let code = match shape {
+            Shape::Function => {
+                let component = load_component(engine, &path).map_err(failed)?;
+                let linker = component_linker(engine).map_err(failed)?;
+                let pre = linker
+                    .instantiate_pre(&component)
+                    .and_then(FunctionPre::new);
+                Code::Function(pre.map_err(refused)?)
+            }
+            Shape::Http => {
+                let component = load_component(engine, &path).map_err(failed)?;
+                let linker = component_linker(engine).map_err(failed)?;
+                Code::Http(
+                    linker
+                        .instantiate_pre(&component)
+                        .and_then(ProxyPre::new)
+                        .map_err(refused)?,
+                )
+            }
+            Shape::Command => {
+                let module = load_module(engine, &path).map_err(failed)?;
+                Code::Command(CommandPre::new(engine, &module).map_err(refused)?)
+            }
+        };
+        Ok(Shard {
+            engine: engine.clone(),
+            code,
+            warm: Mutex::default(),
+        })
+    }
+
+    /// A store for this call: a warm one if there is one, otherwise fresh.
+    pub(super) fn store(
+        &self,
+        shard: &Shard,
+        call: Call,
+    ) -> (Store<CallState>, Option<(Guest, u32)>) {
+        if self.function.spec.reuse > 1
+            && let Some(Warm {
+                mut store,
+                guest,
+                calls,
+            }) = shard.warm().pop()
+        {
+            store.data_mut().renew(call);
+            super::store::interrupt(&mut store, self.function.spec.limits.cpu);
+            return (store, Some((guest, calls)));
+        }
+        (
+            CallState::store(&shard.engine, &self.function.spec, call),
+            None,
+        )
+    }
+
+    /// Keeps a store for another call, if the spec allows one more.
+    pub(super) fn keep(&self, shard: &Shard, warm: Warm) {
+        if warm.calls < self.function.spec.reuse {
+            let mut all = shard.warm();
+            if all.len() < WARM_MAX {
+                all.push(warm);
+            }
+        }
+    }
+
+    pub(super) fn ticker(&self) -> &Arc<super::meter::Ticker> {
+        self.function.engines.ticker()
+    }
+
+    async fn instantiate_once(&self) -> Result<(), Error> {
+        let shard = self.shard()?;
+        let mut store = CallState::store(
+            &shard.engine,
+            &self.function.spec,
+            trial_call(&self.function.spec),
+        );
+        let meter = Arc::clone(&store.data().meter);
+        let trial = async {
+            match &shard.code {
+                Code::Function(pre) => pre.instantiate_async(&mut store).await.map(drop),
+                Code::Http(pre) => pre.instantiate_async(&mut store).await.map(drop),
+                // A command does nothing before it is called, and its environment is that of a call.
+                Code::Command(_) => Ok(()),
+            }
+        };
+        let tried = meter.run(self.ticker(), trial).await;
+        tried.map_err(|error| guest_error(&error, Some(store.data())))
+    }
+}
+
+impl Shard {
+    fn warm(&self) -> std::sync::MutexGuard<'_, Vec<Warm>> {
+        self.warm.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Instance for Loaded {
+    fn call<'a>(
+        &'a self,
+        invocation: Invocation,
+        context: CallContext,
+    ) -> BoxFuture<'a, Result<Reply, Error>> {
+        Box::pin(async move {
+            let shard = self.shard()?;
+            match &shard.code {
+                Code::Function(pre) => {
+                    super::function::call(self, shard, pre, invocation, context).await
+                }
+                Code::Http(pre) => super::http::call(self, shard, pre, invocation, context).await,
+                Code::Command(pre) => {
+                    super::command::call(self, shard, pre, invocation, context).await
+                }
+            }
+        })
+    }
+
+    fn idle_bytes(&self) -> u64 {
+        self.function.image.bytes
+    }
+}
+
+/// Everything that components may import; what is not granted is denied when it is used.
+fn component_linker(engine: &Engine) -> wasmtime::Result<Linker<CallState>> {
+    let mut linker = Linker::new(engine);
+    world::add_to_linker(&mut linker)?;
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    Ok(linker)
+}
+
+/// The call that a trial at deploy pretends to serve; its log goes nowhere.
+fn trial_call(spec: &FunctionSpec) -> Call {
+    struct Nowhere;
+    impl LogSink for Nowhere {
+        fn line(&self, _: InvocationId, _: Level, _: &str) {}
+    }
+    let meta = Meta {
+        method: Method::GET,
+        target: PathAndQuery::from_static("/"),
+        prefix: 1,
+        headers: HeaderMap::new(),
+    };
+    Call::new(
+        InvocationId {
+            sequence: 0,
+            node: 0,
+        },
+        meta,
+        Arc::new(Nowhere),
+        spec,
+    )
+}
+
+/// A reply's body within the function's limit.
+pub(super) fn checked_body(bytes: Vec<u8>, spec: &FunctionSpec) -> Result<Body, Error> {
+    if bytes.len() as u64 > spec.limits.body_bytes {
+        let too_large =
+            wasmtime::Error::from(super::failure::ReplyTooLarge(spec.limits.body_bytes));
+        return Err(guest_error(&too_large, None));
+    }
+    Ok(Body::Bytes(bytes.into()))
+}

@@ -1,0 +1,228 @@
+//! What a guest's store holds: the call it serves, its limits, and, once it asks for it, WASI.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode};
+use mote_core::invocation::{InvocationId, Meta};
+use mote_core::log::{Level, LogSink};
+use mote_core::spec::FunctionSpec;
+use wasmtime::component::ResourceTable;
+use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline};
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use super::failure::CpuUsedUp;
+use super::meter::Meter;
+use super::outbound::Outbound;
+use super::stdio::{CallLog, LogStream};
+
+/// The data of a store.
+pub(super) struct CallState {
+    pub(super) spec: Arc<FunctionSpec>,
+    pub(super) meter: Arc<Meter>,
+    pub(super) limiter: Limiter,
+    pub(super) call: Call,
+    /// Most guests never touch WASI, and its context costs more than they do.
+    wasi: Option<Box<Wasi>>,
+    /// Set for commands, which cannot do without.
+    pub(super) command: Option<Box<WasiP1Ctx>>,
+}
+
+/// The call that a store serves now.
+pub(super) struct Call {
+    pub(super) id: InvocationId,
+    pub(super) meta: Meta,
+    pub(super) log: Arc<CallLog>,
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) publish: bool,
+}
+
+struct Wasi {
+    context: WasiCtx,
+    table: ResourceTable,
+    http: WasiHttpCtx,
+    outbound: Outbound,
+}
+
+impl Call {
+    pub(super) fn new(
+        id: InvocationId,
+        meta: Meta,
+        sink: Arc<dyn LogSink>,
+        spec: &FunctionSpec,
+    ) -> Self {
+        let log = Arc::new(CallLog::new(id, sink, spec.limits.log_bytes));
+        Self {
+            id,
+            meta,
+            log,
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            publish: false,
+        }
+    }
+}
+
+impl CallState {
+    /// A store for a call, with limits and interruption set up.
+    pub(super) fn store(engine: &Engine, spec: &Arc<FunctionSpec>, call: Call) -> Store<CallState> {
+        let limits = &spec.limits;
+        let state = CallState {
+            spec: Arc::clone(spec),
+            meter: Arc::new(Meter::new()),
+            limiter: Limiter::new(limits.memory_bytes, limits.table_elements),
+            call,
+            wasi: None,
+            command: None,
+        };
+        let mut store = Store::new(engine, state);
+        store.limiter(|state| &mut state.limiter);
+        interrupt(&mut store, limits.cpu);
+        store
+    }
+
+    /// Makes a store that has served a call ready for another one.
+    pub(super) fn renew(&mut self, call: Call) {
+        self.call = call;
+        self.meter = Arc::new(Meter::new());
+        self.limiter.refused.store(false, Ordering::Relaxed);
+        // Handles that the guest keeps live in the table; only where its lines go is of the call.
+        if let Some(wasi) = &mut self.wasi {
+            wasi.context = context(&self.spec, &self.call.log).build();
+            wasi.outbound = Outbound::new(&self.spec, &self.call.log);
+        }
+    }
+
+    fn wasi(&mut self) -> &mut Wasi {
+        self.wasi.get_or_insert_with(|| {
+            Box::new(Wasi {
+                context: context(&self.spec, &self.call.log).build(),
+                table: ResourceTable::new(),
+                http: WasiHttpCtx::new(),
+                outbound: Outbound::new(&self.spec, &self.call.log),
+            })
+        })
+    }
+}
+
+impl WasiView for CallState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let wasi = self.wasi();
+        WasiCtxView {
+            ctx: &mut wasi.context,
+            table: &mut wasi.table,
+        }
+    }
+}
+
+impl WasiHttpView for CallState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        let wasi = self.wasi();
+        WasiHttpCtxView {
+            hooks: &mut wasi.outbound,
+            table: &mut wasi.table,
+            ctx: &mut wasi.http,
+        }
+    }
+}
+
+/// Lets a guest run for one tick, then makes it give way, until its CPU time is used up.
+pub(super) fn interrupt(store: &mut Store<CallState>, cpu: Duration) {
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(move |state| {
+        if state.data().meter.used() > cpu {
+            return Err(CpuUsedUp(cpu).into());
+        }
+        Ok(UpdateDeadline::Yield(1))
+    });
+}
+
+/// What a guest of this function finds of the world: its grants and nothing else.
+pub(super) fn context(spec: &FunctionSpec, log: &Arc<CallLog>) -> WasiCtxBuilder {
+    let mut builder = WasiCtxBuilder::new();
+    builder
+        .stdout(LogStream::new(log, Level::Info))
+        .stderr(LogStream::new(log, Level::Warn));
+    for (key, value) in &spec.env {
+        builder.env(key, value);
+    }
+    for grant in &spec.allow.read {
+        if let Err(error) = builder.preopened_dir(&grant.host, &grant.guest, FsPerms::ReadOnly) {
+            log.line(
+                Level::Warn,
+                &format!(
+                    "allow.read `{}` cannot be opened: {error}",
+                    grant.host.display()
+                ),
+            );
+        }
+    }
+    builder
+}
+
+/// Limits the sum of a store's memories and tables.
+#[derive(Debug)]
+pub(super) struct Limiter {
+    memory_left: u64,
+    table_left: u64,
+    /// Whether the guest was refused something; explains a trap that follows.
+    pub(super) refused: AtomicBool,
+}
+
+impl Limiter {
+    fn new(memory_bytes: u64, table_elements: u64) -> Self {
+        Self {
+            memory_left: memory_bytes,
+            table_left: table_elements,
+            refused: AtomicBool::new(false),
+        }
+    }
+
+    fn take(left: &mut u64, refused: &AtomicBool, current: usize, desired: usize) -> bool {
+        let growth = desired.saturating_sub(current) as u64;
+        match left.checked_sub(growth) {
+            Some(rest) => {
+                *left = rest;
+                true
+            }
+            None => {
+                refused.store(true, Ordering::Relaxed);
+                false
+            }
+        }
+    }
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _max: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(Self::take(
+            &mut self.memory_left,
+            &self.refused,
+            current,
+            desired,
+        ))
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _max: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(Self::take(
+            &mut self.table_left,
+            &self.refused,
+            current,
+            desired,
+        ))
+    }
+}

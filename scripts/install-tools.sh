@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# Installs what the demo or the tests need and this machine lacks. It asks nothing, and a second run changes nothing.
+#
+#   scripts/install-tools.sh demo   a CoAP client and curl
+#   scripts/install-tools.sh test   all that `make test` uses: other people's clients, cargo-deny, cargo-fuzz
+#
+# Versions are pinned, so that a run of today and one of next year test the same thing.
+# What can live in the repository's target/ does: removing that folder removes it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cargo_deny_version=0.20.2
+cargo_fuzz_version=0.13.2
+aiocoap_version=0.4.17
+node_coap_version=1.5.0
+
+tools=target/tools
+
+# Prints a line about the part with its time; all else a part says goes to stderr.
+part() {
+    local name=$1 start=$SECONDS
+    shift
+    "$@" >&2 || { echo "tools: $name failed" >&2; exit 1; }
+    printf 'tools: %-12s %4d s\n' "$name" $((SECONDS - start))
+}
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# apt_install THING=PACKAGE...: installs the packages of the commands, or files if written as a path, that are not there.
+apt_install() {
+    local pair thing missing=()
+    for pair in "$@"; do
+        thing=${pair%%=*}
+        case $thing in
+        /*) [ -e "$thing" ] || missing+=("${pair#*=}") ;;
+        *) has "$thing" || missing+=("${pair#*=}") ;;
+        esac
+    done
+    if [ ${#missing[@]} -eq 0 ]; then
+        return 0
+    fi
+    if ! has apt-get; then
+        echo "this system has no apt-get; install by its own means what these Debian packages hold: ${missing[*]}"
+        return 1
+    fi
+    local sudo=()
+    if [ "$(id -u)" -ne 0 ]; then
+        sudo=(sudo -n)
+    fi
+    "${sudo[@]}" apt-get update -qq
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+}
+
+# Mote itself is built by cargo; its toolchain is the one thing this script leaves to people.
+rust() {
+    if ! has cargo; then
+        echo "cargo is missing: install Rust 1.95 or newer, see https://rustup.rs"
+        return 1
+    fi
+}
+
+# cargo_install NAME VERSION: builds for minutes, so any working version of the tool is good enough.
+cargo_install() {
+    if has "$1"; then
+        return 0
+    fi
+    cargo install --quiet --locked "$1@$2"
+}
+
+nightly() {
+    if rustup run nightly rustc --version >/dev/null 2>&1; then
+        return 0
+    fi
+    rustup toolchain install nightly --profile minimal --no-self-update
+}
+
+python_clients() {
+    if [ "$("$tools/venv/bin/python" -c 'import importlib.metadata as m; print(m.version("aiocoap"))' 2>/dev/null)" = "$aiocoap_version" ]; then
+        return 0
+    fi
+    python3 -m venv --clear "$tools/venv"
+    "$tools/venv/bin/python" -m pip install --quiet --disable-pip-version-check "aiocoap==$aiocoap_version"
+}
+
+node_clients() {
+    local manifest=$tools/node/node_modules/coap/package.json
+    if [ -f "$manifest" ] && grep -q "\"version\": *\"$node_coap_version\"" "$manifest"; then
+        return 0
+    fi
+    mkdir -p "$tools/node"
+    npm install --silent --no-audit --no-fund --prefix "$tools/node" "coap@$node_coap_version"
+}
+
+demo_packages=(cc=build-essential curl=curl coap-client-notls=libcoap3-bin /etc/ssl/certs/ca-certificates.crt=ca-certificates)
+test_packages=("${demo_packages[@]}" git=git wrk=wrk python3=python3 node=nodejs npm=npm)
+
+case ${1-} in
+demo)
+    part packages apt_install "${demo_packages[@]}"
+    part rust rust
+    ;;
+test)
+    # `python3 -m venv` fails on Debian until its own package is there.
+    if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+        test_packages+=(/nowhere=python3-venv)
+    fi
+    part packages apt_install "${test_packages[@]}"
+    part rust rust
+    part aiocoap python_clients
+    part node-coap node_clients
+    part cargo-deny cargo_install cargo-deny "$cargo_deny_version"
+    part cargo-fuzz cargo_install cargo-fuzz "$cargo_fuzz_version"
+    part nightly nightly
+    ;;
+*)
+    echo "usage: scripts/install-tools.sh demo|test" >&2
+    exit 2
+    ;;
+esac
