@@ -3,6 +3,7 @@
 use std::process::{Output, Stdio};
 use std::{env, fs, process};
 
+use mote_ingress::coap::EchoMode;
 use tokio::process::Command;
 
 use super::body;
@@ -91,6 +92,18 @@ async fn a_large_body_is_echoed() {
     }
     assert_eq!(node.calls(), 2);
     fs::remove_dir_all(&folder).unwrap();
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn the_echo_challenge_is_met() {
+    let node = Node::start_with(|config| config.echo = EchoMode::Always).await;
+    let url = format!("coap://{}/echo", node.address);
+    let Some(output) = run(&["-m", "post", "-e", "hello", &url]).await else {
+        return;
+    };
+    assert_eq!(text(&output), "hello");
+    assert_eq!((node.counter("challenged"), node.calls()), (1, 1));
     node.stop().await;
 }
 
