@@ -68,7 +68,7 @@ impl Guard {
     }
 
     /// How many endpoints are remembered.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.young.len() + self.old.len()
     }
 
@@ -109,7 +109,7 @@ impl Guard {
 
 fn seconds(now: Time) -> u32 {
     // A door that is up for 136 years asks everyone again.
-    u32::try_from(now / 1000 & u64::from(u32::MAX)).expect("masked to 32 bits")
+    u32::try_from((now / 1000) & u64::from(u32::MAX)).expect("masked to 32 bits")
 }
 
 /// Addresses that a sender outside of the local network cannot forge usefully: loopback, private
@@ -174,7 +174,7 @@ mod tests {
             let peer = peer(&format!("8.8.8.8:{port}"));
             let challenge = guard.challenge(0, peer);
             assert!(guard.admits(0, peer, Some(&challenge)));
-            assert!(guard.len() <= 8);
+            assert!(guard.count() <= 8);
         }
     }
 }

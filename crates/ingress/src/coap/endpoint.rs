@@ -329,7 +329,7 @@ impl Endpoint {
 
     /// Messages that still wait for an acknowledgement.
     pub fn exchanges_under_way(&self) -> usize {
-        self.exchanges.len()
+        self.exchanges.count()
     }
 
     /// The guard, the known requests, and then [`route`](Self::route).

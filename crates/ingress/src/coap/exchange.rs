@@ -70,7 +70,7 @@ impl Exchanges {
     }
 
     /// How many are under way.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.under_way.len()
     }
 
@@ -179,7 +179,7 @@ mod tests {
         assert!((2000..=3000).contains(&times[0]));
         assert!((30_000..=45_000).contains(&times[3]));
         assert!((62_000..=93_000).contains(&end.0));
-        assert_eq!((exchanges.len(), exchanges.due()), (0, None));
+        assert_eq!((exchanges.count(), exchanges.due()), (0, None));
     }
 
     #[test]

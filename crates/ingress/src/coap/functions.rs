@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mote_core::error::Error;
+use mote_core::error::{Error, ErrorKind};
 use mote_core::invocation::{FunctionId, InvocationId};
 use mote_core::name::FunctionName;
 use mote_engine::published::{Published, Resource};
@@ -19,6 +19,9 @@ pub trait Functions {
 
     /// A fresh id for a call.
     fn next_id(&self) -> InvocationId;
+
+    /// Counts a request that was refused before it was a call.
+    fn refused(&self, kind: ErrorKind);
 
     /// Begins to follow a published value, and returns the one there is. Following what is followed
     /// already only returns the value.

@@ -7,8 +7,8 @@ use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
 use mote_engine::published::{Published, Resource};
 
+use crate::coap::Peer;
 use crate::coap::message::Opaque;
-use crate::coap::{Peer, Time};
 
 /// Max-Age of a published value. It changes only by a notification, so it is fresh until then; the
 /// bound lets a client notice that it was forgotten (RFC 7641 §4.3.1).
@@ -42,8 +42,6 @@ pub struct Observer {
     pub answering: bool,
     /// Whether there is a newer value than the last that was sent.
     pub waiting: bool,
-    /// When it registered.
-    pub since: Time,
 }
 
 impl Observer {
@@ -158,7 +156,7 @@ impl Observers {
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.known.len()
     }
 }

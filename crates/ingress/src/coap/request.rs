@@ -43,7 +43,8 @@ pub struct Request<'a> {
     pub size1: Option<u32>,
     /// Classes of responses that are not wanted, one bit each (RFC 7967 §2.1).
     pub unwanted: u32,
-    has_etag: bool,
+    /// Whether there is an ETag.
+    pub has_etag: bool,
     has_conditions: bool,
 }
 

@@ -16,7 +16,7 @@ use futures_util::future::{AbortHandle, Abortable};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use hashbrown::HashMap;
 use mote_core::error::{Error, ErrorKind};
-use mote_core::invocation::InvocationId;
+use mote_core::invocation::{InvocationId, Origin};
 use mote_engine::invoker::Invoker;
 use mote_engine::plan::Plan;
 use mote_engine::published::{Published, Resource, Watch};
@@ -35,6 +35,9 @@ const BATCHES_IN_A_ROW: usize = 8;
 /// How long the last responses of a shard that ends wait for their acknowledgements: one
 /// retransmission (RFC 7252 §4.8).
 const LAST_ACKNOWLEDGEMENTS_MS: Time = 3000;
+
+/// Pause after the system failed to give us datagrams.
+const RECEIVE_AGAIN: Duration = Duration::from_millis(10);
 
 type Done = (u64, Result<Answer, Error>);
 
@@ -100,6 +103,10 @@ pub(super) async fn run(shard: Shard, shutdown: CancellationToken) {
                 }
             }
             received = socket.receive(&mut batch) => {
+                if received.is_err() {
+                    // The system has no memory for it, or worse; trying at once would not help.
+                    tokio::time::sleep(RECEIVE_AGAIN).await;
+                }
                 running.received(received, &batch);
                 running.send(&socket);
                 for _ in 1..BATCHES_IN_A_ROW {
@@ -155,8 +162,7 @@ impl Running {
         let drops = match received {
             Ok(drops) => drops,
             Err(error) => {
-                // An error of an earlier datagram (ICMP), reported late. The next call goes on.
-                tracing::debug!(%error, "a datagram was not received");
+                tracing::warn!(%error, "no datagram could be received");
                 return;
             }
         };
@@ -345,6 +351,10 @@ impl Functions for Engine {
 
     fn next_id(&self) -> InvocationId {
         self.invoker.next_id()
+    }
+
+    fn refused(&self, kind: ErrorKind) {
+        self.invoker.refused(Origin::Coap, kind);
     }
 
     fn watch(&mut self, resource: &Resource) -> Result<Option<Arc<Published>>, Error> {

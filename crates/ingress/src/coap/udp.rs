@@ -216,12 +216,13 @@ fn receive_now(fd: RawFd, batch: &mut Batch) -> io::Result<u32> {
         header.msg_control = controls[place].as_mut_ptr().cast();
         header.msg_controllen = mem::size_of::<Control>();
     }
+    let count = libc::c_uint::try_from(headers.len()).expect("a small batch");
     // SAFETY: every header points to arrays that outlive the call, with their lengths.
     let count = unsafe {
         libc::recvmmsg(
             fd,
             headers.as_mut_ptr(),
-            BATCH as libc::c_uint,
+            count,
             libc::MSG_DONTWAIT,
             ptr::null_mut(),
         )
@@ -382,7 +383,7 @@ fn write_address(storage: &mut libc::sockaddr_storage, address: SocketAddr) -> l
     match address {
         SocketAddr::V4(v4) => {
             let mut raw: libc::sockaddr_in = zeroed();
-            raw.sin_family = libc::AF_INET as libc::sa_family_t;
+            raw.sin_family = family(libc::AF_INET);
             raw.sin_port = v4.port().to_be();
             raw.sin_addr.s_addr = u32::from(*v4.ip()).to_be();
             // SAFETY: the storage is large and aligned enough for every kind of address.
@@ -391,7 +392,7 @@ fn write_address(storage: &mut libc::sockaddr_storage, address: SocketAddr) -> l
         }
         SocketAddr::V6(v6) => {
             let mut raw: libc::sockaddr_in6 = zeroed();
-            raw.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+            raw.sin6_family = family(libc::AF_INET6);
             raw.sin6_port = v6.port().to_be();
             raw.sin6_addr.s6_addr = v6.ip().octets();
             raw.sin6_scope_id = v6.scope_id();
@@ -418,6 +419,10 @@ impl CStruct for libc::in6_pktinfo {}
 impl CStruct for libc::iovec {}
 impl CStruct for libc::mmsghdr {}
 impl<T: CStruct, const N: usize> CStruct for [T; N] {}
+
+fn family(number: libc::c_int) -> libc::sa_family_t {
+    libc::sa_family_t::try_from(number).expect("families are small numbers")
+}
 
 fn length_of<T>() -> libc::socklen_t {
     libc::socklen_t::try_from(mem::size_of::<T>()).expect("C structs are small")

@@ -5,33 +5,30 @@ use std::sync::Arc;
 use mote_engine::published::{Published, Resource};
 
 use super::render::Recipient;
-use super::route::Registered;
+use super::route::{Ask, Registered};
 use super::{Endpoint, From, Functions, Observer, ObserverKey, Output, Pending};
 use crate::coap::Time;
 use crate::coap::exchange::Purpose;
 use crate::coap::message::{Code, Header, Kind, Opaque};
-use crate::coap::request::Request;
 use crate::coap::response::Response;
 
 impl Endpoint {
     /// Registers an observer (RFC 7641 §4.1), anew if it is one already.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "each is a different thing, and there is one caller"
-    )]
     pub(super) fn register(
         &mut self,
         now: Time,
-        origin: &From,
-        token: Opaque,
+        ask: &Ask<'_>,
         resource: Resource,
-        recipient: Recipient,
-        request: &Request<'_>,
         functions: &mut dyn Functions,
     ) -> Registered {
+        let Ask {
+            origin,
+            request,
+            recipient,
+        } = ask;
         let key = ObserverKey {
             peer: origin.peer,
-            token,
+            token: origin.header.token,
         };
         let before = self.observers.get_mut(&key);
         let sequence = before.map_or(0, |observer| observer.sequence);
@@ -57,9 +54,8 @@ impl Endpoint {
             outstanding: None,
             answering: current.is_none(),
             waiting: false,
-            since: now,
         };
-        let count = self.observers.len();
+        let count = self.observers.count();
         if !self.observers.add(key, observer) {
             self.counters.refused_observers.add_one();
             if !self.observers.is_observed(&resource) {
@@ -69,7 +65,7 @@ impl Endpoint {
         }
         self.counters
             .observers_now
-            .shift(count, self.observers.len());
+            .shift(count, self.observers.count());
         let Some(current) = current else {
             return Registered::Waits;
         };
@@ -84,7 +80,7 @@ impl Endpoint {
                 ..Response::new(Code::VALID)
             }
         } else {
-            self.render_published(now, recipient, &current)
+            self.render_published(now, *recipient, &current)
         };
         if response.code.class() == 2 {
             response.observe = self.observers.get_mut(&key).map(Observer::next_sequence);
@@ -101,18 +97,6 @@ impl Endpoint {
             token: origin.header.token,
         };
         self.cancel(key, functions);
-    }
-
-    /// Takes back a registration whose request came to nothing.
-    pub(super) fn withdraw(
-        &mut self,
-        observes: bool,
-        origin: &From,
-        functions: &mut dyn Functions,
-    ) {
-        if observes {
-            self.deregister(origin, functions);
-        }
     }
 
     /// The function's reply for the one who asked: the first answer of an observation if it is a
@@ -215,13 +199,13 @@ impl Endpoint {
         if let Some(id) = observer.outstanding {
             self.exchanges.end(key.peer, id);
         }
-        let count = self.observers.len();
+        let count = self.observers.count();
         if let Some(resource) = self.observers.remove(key) {
             functions.unwatch(&resource);
         }
         self.counters
             .observers_now
-            .shift(count, self.observers.len());
+            .shift(count, self.observers.count());
     }
 
     /// Tells every observer that there will be no more, once and without waiting.

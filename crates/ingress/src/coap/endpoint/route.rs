@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use mote_core::body::Body;
+use mote_core::error::ErrorKind;
 use mote_core::invocation::{Invocation, Meta, Origin};
 use mote_engine::published::Resource;
 
@@ -43,31 +44,37 @@ impl Endpoint {
         if self.closing {
             return Some(Response::unavailable("this node is shutting down"));
         }
-        let recipient = Recipient {
-            peer_hash: origin.peer_hash,
-            transfer: request.key(&self.hasher, origin.peer_hash, KeyOf::Reply),
-            accept: request.accept,
-            block2: request.block2,
+        let ask = Ask {
+            origin,
+            recipient: Recipient {
+                peer_hash: origin.peer_hash,
+                transfer: request.key(&self.hasher, origin.peer_hash, KeyOf::Reply),
+                accept: request.accept,
+                block2: request.block2,
+            },
+            request,
         };
         if let Some(asked) = request.block2.filter(|block| block.number > 0) {
-            return Some(self.later_block(now, recipient.transfer, asked));
+            return Some(self.later_block(now, ask.recipient.transfer, asked));
         }
         if request.is_root() || request.is_discovery() {
-            return Some(self.own_resource(now, &request, recipient, functions));
+            return Some(self.own_resource(now, &ask, functions));
         }
         let Some(function) = resolve(functions, request.name) else {
+            functions.refused(ErrorKind::NotFound);
             return Some(unknown(request.name));
         };
         // A format that is not in the table is one that no function can be asked for.
-        if request
-            .accept
-            .is_some_and(|accept| mapping::media_type(accept).is_none())
-        {
+        let table_has = |accept| mapping::media_type(accept).is_some();
+        if !request.accept.is_none_or(table_has) {
             return Some(not_acceptable(request.accept));
         }
         let (target, prefix) = match request.target() {
             Ok(target) => target,
-            Err(error) => return Some(Response::error(&error)),
+            Err(error) => {
+                functions.refused(error.kind());
+                return Some(Response::error(&error));
+            }
         };
         let meta = Meta {
             method,
@@ -75,66 +82,90 @@ impl Endpoint {
             prefix,
             headers: request.headers(),
         };
-        let mut observes = false;
-        if origin.header.code == Code::GET && function.observable {
-            let resource = || Resource {
-                function: function.id,
-                path: meta.path().to_owned(),
-                query: meta.query().map(str::to_owned),
-            };
-            match request.observe {
-                Some(0) => {
-                    let token = origin.header.token;
-                    match self.register(
-                        now,
-                        &origin,
-                        token,
-                        resource(),
-                        recipient,
-                        &request,
-                        functions,
-                    ) {
-                        Registered::Answered(response) => return Some(response),
-                        Registered::Waits => observes = true,
-                        Registered::Not => {}
-                    }
-                }
-                Some(1) => self.deregister(&origin, functions),
-                _ => {
-                    if let Some(valid) = self.still_valid(&request, &resource(), functions) {
-                        return Some(valid);
-                    }
-                }
-            }
+        let observes = match self.observe(now, &ask, &function, &meta, functions) {
+            Registered::Answered(response) => return Some(response),
+            Registered::Waits => true,
+            Registered::Not => false,
+        };
+        let started = self.start(now, key, &ask, &function, meta, observes, functions, out);
+        if started.is_err() && observes {
+            self.deregister(&origin, functions);
         }
+        started.err()
+    }
+
+    /// What the Observe and ETag options of a GET of an observable function ask for.
+    fn observe(
+        &mut self,
+        now: Time,
+        ask: &Ask<'_>,
+        function: &Function,
+        meta: &Meta,
+        functions: &mut dyn Functions,
+    ) -> Registered {
+        let Ask {
+            origin, request, ..
+        } = ask;
+        if origin.header.code != Code::GET || !function.observable {
+            return Registered::Not;
+        }
+        if request.observe == Some(1) {
+            self.deregister(origin, functions);
+            return Registered::Not;
+        }
+        if request.observe != Some(0) && !request.has_etag {
+            return Registered::Not;
+        }
+        let resource = Resource {
+            function: function.id,
+            path: meta.path().to_owned(),
+            query: meta.query().map(str::to_owned),
+        };
+        if request.observe == Some(0) {
+            return self.register(now, ask, resource, functions);
+        }
+        match self.still_valid(request, &resource, functions) {
+            Some(response) => Registered::Answered(response),
+            None => Registered::Not,
+        }
+    }
+
+    /// Makes a call of a request, or says why not.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a different thing, and there is one caller"
+    )]
+    fn start(
+        &mut self,
+        now: Time,
+        key: u64,
+        ask: &Ask<'_>,
+        function: &Function,
+        meta: Meta,
+        observes: bool,
+        functions: &mut dyn Functions,
+        out: &mut Output,
+    ) -> Result<(), Response> {
         if self.calls.len() >= self.calls_max {
             self.counters.refused_calls.add_one();
-            self.withdraw(observes, &origin, functions);
-            return Some(Response::unavailable(
-                "too many calls are under way at this door",
-            ));
+            functions.refused(ErrorKind::Overloaded);
+            let text = "too many calls are under way at this door";
+            return Err(Response::unavailable(text));
         }
-        let body = match self.body(now, key, &origin, &request, &function) {
-            Ok(body) => body,
-            Err(response) => {
-                self.withdraw(observes, &origin, functions);
-                return Some(response);
-            }
-        };
-        if !self.facts.insert(key, origin.peer_hash) {
+        let body = self.body(now, key, ask, function, functions)?;
+        if !self.facts.insert(key, ask.origin.peer_hash) {
             self.counters.refused_facts.add_one();
-            self.withdraw(observes, &origin, functions);
-            return Some(Response::unavailable(
-                "this door can remember no more requests for now",
-            ));
+            functions.refused(ErrorKind::Overloaded);
+            let text = "this door can remember no more requests for now";
+            return Err(Response::unavailable(text));
         }
         self.counters.calls.add_one();
         let pending = Pending {
-            origin,
-            accept: request.accept,
-            block1: request.block1.map(|block| self.granted(block)),
-            block2: request.block2,
-            transfer: recipient.transfer,
+            origin: ask.origin,
+            accept: ask.request.accept,
+            block1: ask.request.block1.map(|block| self.granted(block)),
+            block2: ask.request.block2,
+            transfer: ask.recipient.transfer,
             observes,
             due: None,
             acknowledged: false,
@@ -154,17 +185,14 @@ impl Endpoint {
             invocation,
             body_bytes: function.body_bytes,
         });
-        None
+        Ok(())
     }
 
     /// `/` and `/.well-known/core`.
-    fn own_resource(
-        &mut self,
-        now: Time,
-        request: &Request<'_>,
-        recipient: Recipient,
-        functions: &dyn Functions,
-    ) -> Response {
+    fn own_resource(&mut self, now: Time, ask: &Ask<'_>, functions: &dyn Functions) -> Response {
+        let Ask {
+            request, recipient, ..
+        } = ask;
         if request.header.code != Code::GET {
             return Response::diagnostic(
                 Code::METHOD_NOT_ALLOWED,
@@ -192,7 +220,7 @@ impl Endpoint {
             max_age: None,
             body: text.into(),
         };
-        self.cut(now, recipient, transfer)
+        self.cut(now, *recipient, transfer)
     }
 
     /// The whole body, or the response to a block of it (RFC 7959 §2.5, §2.9).
@@ -200,17 +228,23 @@ impl Endpoint {
         &mut self,
         now: Time,
         key: u64,
-        origin: &From,
-        request: &Request<'_>,
+        ask: &Ask<'_>,
         function: &Function,
+        functions: &dyn Functions,
     ) -> Result<Body, Response> {
+        let Ask {
+            origin, request, ..
+        } = ask;
         let limit = function.body_bytes;
         let announced = u64::from(request.size1.unwrap_or(0)).max(request.payload.len() as u64);
         let granted = request.block1.map(|block| self.granted(block));
-        let too_large = || Response {
-            size1: Some(u32::try_from(limit).unwrap_or(u32::MAX)),
-            block1: granted,
-            ..Response::error(&mote_core::body::too_large(limit))
+        let too_large = || {
+            functions.refused(ErrorKind::TooLarge);
+            Response {
+                size1: Some(u32::try_from(limit).unwrap_or(u32::MAX)),
+                block1: granted,
+                ..Response::error(&mote_core::body::too_large(limit))
+            }
         };
         if announced > limit {
             return Err(too_large());
@@ -244,6 +278,7 @@ impl Endpoint {
                     ),
                     block::Refusal::Full => {
                         self.counters.refused_uploads.add_one();
+                        functions.refused(ErrorKind::Overloaded);
                         Response::unavailable("too many uploads are under way at this door")
                     }
                     _ => Response::diagnostic(
@@ -295,6 +330,14 @@ impl Endpoint {
         functions.unwatch(resource);
         current
     }
+}
+
+/// A request, from whom, and how its reply is to be cut up.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ask<'a> {
+    pub(super) origin: From,
+    pub(super) request: Request<'a>,
+    pub(super) recipient: Recipient,
 }
 
 /// What became of a registration.

@@ -12,6 +12,7 @@ use std::hash::RandomState;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use mote_core::error::ErrorKind;
 use mote_core::invocation::{FunctionId, InvocationId};
 use mote_core::name::FunctionName;
 use mote_engine::published::{Published, Resource};
@@ -31,6 +32,7 @@ struct Stub {
     values: BTreeMap<String, Arc<Published>>,
     watched: Vec<Resource>,
     ids: std::cell::Cell<u64>,
+    refused: std::cell::RefCell<Vec<ErrorKind>>,
 }
 
 impl Functions for Stub {
@@ -60,6 +62,10 @@ impl Functions for Stub {
             sequence: self.ids.get(),
             node: 1,
         }
+    }
+
+    fn refused(&self, kind: ErrorKind) {
+        self.refused.borrow_mut().push(kind);
     }
 
     fn watch(&mut self, resource: &Resource) -> Result<Option<Arc<Published>>, Error> {

@@ -4,7 +4,6 @@
 use super::*;
 use http::{HeaderValue, Method, header};
 use mote_core::body::Body;
-use mote_core::error::ErrorKind;
 use mote_core::invocation::Origin;
 
 #[test]
@@ -200,7 +199,11 @@ fn a_slow_call_is_acknowledged_first_and_answered_later() {
         (ack.kind, ack.code, ack.id, ack.size),
         (Kind::Acknowledgement, Code::EMPTY, 5, 4)
     );
-    assert_eq!(bench.receive(&bytes), [ack.clone()], "a copy gets the same");
+    assert_eq!(
+        bench.receive(&bytes),
+        std::slice::from_ref(ack),
+        "a copy gets the same"
+    );
     let response = bench.answer(key, ok("late")).remove(0);
     assert_eq!(
         (response.kind, response.code),
@@ -212,7 +215,7 @@ fn a_slow_call_is_acknowledged_first_and_answered_later() {
     );
     assert_eq!(
         bench.receive(&bytes),
-        [ack.clone()],
+        std::slice::from_ref(ack),
         "the function did not run again"
     );
     // It is sent again until it is acknowledged.
@@ -298,6 +301,7 @@ fn too_many_calls_are_refused() {
         (Code::UNAVAILABLE, Some(2))
     );
     assert_eq!(bench.counters.refused_calls.get(), 1);
+    assert_eq!(bench.functions.refused.take(), [ErrorKind::Overloaded]);
     let key = bench.out.calls.pop().unwrap().key;
     bench.answer(key, ok("x"));
     bench.receive(&con(Code::GET, 10, "/hello").bytes());

@@ -168,9 +168,9 @@ fn check_bounds(bench: &Bench) {
     assert!(endpoint.replies.bytes() <= bounds.replies_bytes);
     assert!(endpoint.calls.len() <= bounds.calls);
     assert!(endpoint.acknowledge.len() <= bounds.calls);
-    assert!(endpoint.exchanges.len() <= bounds.exchanges);
-    assert!(endpoint.observers.len() <= bounds.observers.count);
-    assert!(endpoint.guard.len() <= bounds.verified);
+    assert!(endpoint.exchanges.count() <= bounds.exchanges);
+    assert!(endpoint.observers.count() <= bounds.observers.count);
+    assert!(endpoint.guard.count() <= bounds.verified);
     assert!(bench.functions.watched.len() <= bounds.observers.count);
     for ((count, bytes), bound) in [
         (endpoint.assemblies.size(), bounds.uploads),
