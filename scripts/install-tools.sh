@@ -13,6 +13,7 @@ cargo_deny_version=0.20.2
 cargo_fuzz_version=0.13.2
 aiocoap_version=0.4.17
 node_coap_version=1.5.0
+componentize_version=0.23.0
 
 tools=target/tools
 
@@ -82,13 +83,26 @@ python_clients() {
     "$tools/venv/bin/python" -m pip install --quiet --disable-pip-version-check "aiocoap==$aiocoap_version"
 }
 
-node_clients() {
-    local manifest=$tools/node/node_modules/coap/package.json
-    if [ -f "$manifest" ] && grep -q "\"version\": *\"$node_coap_version\"" "$manifest"; then
+# npm_install FOLDER PACKAGE VERSION
+npm_install() {
+    local manifest=$tools/$1/node_modules/$2/package.json
+    if [ -f "$manifest" ] && grep -q "\"version\": *\"$3\"" "$manifest"; then
         return 0
     fi
-    mkdir -p "$tools/node"
-    npm install --silent --no-audit --no-fund --prefix "$tools/node" "coap@$node_coap_version"
+    mkdir -p "$tools/$1"
+    npm install --silent --no-audit --no-fund --prefix "$tools/$1" "$2@$3"
+}
+
+node_clients() { npm_install node coap "$node_coap_version"; }
+
+# A component that was not built for Mote, from JavaScript: building it takes half a minute of a processor.
+foreign_component() {
+    local source=tests/interop/wasi-http built=$tools/componentize/hello.wasm
+    npm_install componentize @bytecodealliance/componentize-js "$componentize_version"
+    if [ "$built" -nt "$source/hello.js" ] && [ "$built" -nt "$source/build.mjs" ]; then
+        return 0
+    fi
+    node "$source/build.mjs" "$tools/componentize" "$built"
 }
 
 demo_packages=(cc=build-essential curl=curl coap-client-notls=libcoap3-bin /etc/ssl/certs/ca-certificates.crt=ca-certificates)
@@ -108,6 +122,7 @@ test)
     part rust rust
     part aiocoap python_clients
     part node-coap node_clients
+    part component foreign_component
     part cargo-deny cargo_install cargo-deny "$cargo_deny_version"
     part cargo-fuzz cargo_install cargo-fuzz "$cargo_fuzz_version"
     part nightly nightly
