@@ -4,24 +4,30 @@
 //! function and one before the node. A call passes its function's gate first, so that calls that
 //! wait for a slow function hold nothing of the node. Permits are released when they are dropped.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 /// A number of permits and a bounded queue.
+///
+/// A call that finds a free permit takes it with one atomic operation; only those that wait go
+/// through the queue, whose order is that of arrival.
 #[derive(Debug)]
 pub struct Gate {
-    permits: Arc<Semaphore>,
-    permits_max: u32,
+    free: AtomicU32,
+    permits: u32,
     waiting: AtomicU32,
     waiting_max: u32,
+    /// Permits on their way to those that wait.
+    handed: Semaphore,
 }
 
 /// The right to run one call; released on drop.
 #[derive(Debug)]
-pub struct Permit {
-    _permit: OwnedSemaphorePermit,
+pub struct Permit<'a> {
+    gate: &'a Gate,
+    /// Whether the call had to wait for it.
+    pub waited: bool,
 }
 
 /// The queue before a gate is full.
@@ -32,35 +38,84 @@ impl Gate {
     /// A gate that lets `permits` through at once and lets `queue` more wait.
     pub fn new(permits: u32, queue: u32) -> Self {
         Self {
-            permits: Arc::new(Semaphore::new(permits as usize)),
-            permits_max: permits,
+            free: AtomicU32::new(permits),
+            permits,
             waiting: AtomicU32::new(0),
             waiting_max: queue,
+            handed: Semaphore::new(0),
         }
     }
 
-    /// Waits for a permit, in order of arrival. Fails at once when the queue is full. Cancel-safe.
-    pub async fn enter(&self) -> Result<Permit, Full> {
-        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
-            return Ok(Permit { _permit: permit });
+    /// Waits for a permit. Fails at once when the queue is full. Cancel-safe.
+    pub async fn enter(&self) -> Result<Permit<'_>, Full> {
+        // Who comes now does not overtake who waits already.
+        if self.waiting.load(Ordering::Relaxed) == 0 && self.take() {
+            return Ok(self.permit(false));
         }
         let _place = Place::take(self)?;
-        let permit = Arc::clone(&self.permits)
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
-        Ok(Permit { _permit: permit })
+        // A permit that became free before the place was taken was not handed over.
+        if self.take() {
+            return Ok(self.permit(true));
+        }
+        let handed = self.handed.acquire().await;
+        handed.expect("the semaphore is never closed").forget();
+        Ok(self.permit(true))
     }
 
     /// Calls that hold a permit now.
     pub fn in_flight(&self) -> u32 {
-        let free = u32::try_from(self.permits.available_permits()).unwrap_or(u32::MAX);
-        self.permits_max.saturating_sub(free)
+        self.permits
+            .saturating_sub(self.free.load(Ordering::Relaxed))
     }
 
     /// Calls that wait now.
     pub fn waiting(&self) -> u32 {
         self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Gives back a permit that was kept with [`Permit::keep`].
+    pub fn release(&self) {
+        loop {
+            // First the permit, then the look at who waits; who waits does the two in the other
+            // order, so one of them sees the other.
+            self.free.fetch_add(1, Ordering::SeqCst);
+            if self.waiting.load(Ordering::SeqCst) == 0 || !self.take() {
+                return;
+            }
+            self.handed.add_permits(1);
+            // The last one that waited may have left before it could take this one.
+            if self.waiting.load(Ordering::SeqCst) > 0 {
+                return;
+            }
+            match self.handed.try_acquire() {
+                Ok(handed) => handed.forget(),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn take(&self) -> bool {
+        let took = |free: u32| free.checked_sub(1);
+        self.free
+            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, took)
+            .is_ok()
+    }
+
+    fn permit(&self, waited: bool) -> Permit<'_> {
+        Permit { gate: self, waited }
+    }
+}
+
+impl Permit<'_> {
+    /// Keeps the permit beyond this value: whoever calls this calls [`Gate::release`] later.
+    pub fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        self.gate.release();
     }
 }
 
@@ -71,7 +126,7 @@ impl<'a> Place<'a> {
     fn take(gate: &'a Gate) -> Result<Self, Full> {
         let took = gate
             .waiting
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| {
+            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, |waiting| {
                 (waiting < gate.waiting_max).then_some(waiting + 1)
             });
         took.map(|_| Self(gate)).map_err(|_| Full)
@@ -80,7 +135,14 @@ impl<'a> Place<'a> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        let waiting = self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+        // A permit that was handed to one that gave up goes back when nobody else can take it.
+        if waiting == 1
+            && let Ok(handed) = self.0.handed.try_acquire()
+        {
+            handed.forget();
+            self.0.release();
+        }
     }
 }
 
@@ -96,12 +158,57 @@ mod tests {
         let mut waiting = Box::pin(gate.enter());
         assert!(waiting.as_mut().now_or_never().is_none());
         assert_eq!((gate.in_flight(), gate.waiting()), (1, 1));
-        assert_eq!(gate.enter().await.unwrap_err(), Full);
+        assert_eq!(gate.enter().await.err(), Some(Full));
         drop(running);
         let permit = waiting.await.unwrap();
         assert_eq!((gate.in_flight(), gate.waiting()), (1, 0));
         drop(permit);
         assert_eq!(gate.in_flight(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_permit_handed_to_one_that_gave_up_is_not_lost() {
+        let gate = Gate::new(1, 2);
+        let running = gate.enter().await.unwrap();
+        let mut first = Box::pin(gate.enter());
+        assert!(first.as_mut().now_or_never().is_none());
+        drop(running);
+        drop(first);
+        assert_eq!((gate.in_flight(), gate.waiting()), (0, 0));
+        assert!(gate.enter().now_or_never().is_some());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn no_permit_is_lost_or_made_under_contention() {
+        let gate = std::sync::Arc::new(Gate::new(2, 1000));
+        let running = std::sync::Arc::new(AtomicU32::new(0));
+        let calls: Vec<_> = (0..200)
+            .map(|number: u32| {
+                let (gate, running) = (gate.clone(), running.clone());
+                tokio::spawn(async move {
+                    for _ in 0..50 {
+                        // Some give up while they wait.
+                        let wait = std::time::Duration::from_micros(if number % 3 == 0 {
+                            1
+                        } else {
+                            10_000_000
+                        });
+                        let Ok(permit) = tokio::time::timeout(wait, gate.enter()).await else {
+                            continue;
+                        };
+                        let permit = permit.unwrap();
+                        assert!(running.fetch_add(1, Ordering::SeqCst) < 2);
+                        tokio::task::yield_now().await;
+                        running.fetch_sub(1, Ordering::SeqCst);
+                        drop(permit);
+                    }
+                })
+            })
+            .collect();
+        for call in calls {
+            call.await.unwrap();
+        }
+        assert_eq!((gate.in_flight(), gate.waiting()), (0, 0));
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ use mote_core::reply::Reply;
 use mote_core::runtime::CallContext;
 use tokio::time::Instant;
 
-use crate::admission::{Gate, Permit};
+use crate::admission::Gate;
 use crate::bounded::{Stopped, Timer, bounded};
 use crate::outcome::{Outcome, Record};
 use crate::plan::{Entry, Plan};
@@ -81,6 +81,11 @@ impl Invoker {
         self.shared.plan.load().resolve(name).cloned()
     }
 
+    /// Looks at the plan as it is now, without holding on to it.
+    pub fn look<T>(&self, look: impl FnOnce(&Plan) -> T) -> T {
+        look(&self.shared.plan.load())
+    }
+
     /// A fresh id for a call.
     pub fn next_id(&self) -> InvocationId {
         InvocationId {
@@ -106,17 +111,17 @@ impl Invoker {
         let call = Call {
             id: invocation.id,
             deadline: started + invocation.budget.min(entry.spec.limits.timeout),
-            record: Record::new(Arc::clone(&entry.state), invocation.origin, started),
+            record: Record::new(entry, invocation.origin, started),
         };
-        let result = match bounded(call.deadline, self.run(&entry, invocation, started)).await {
+        let run = self.run(call.record.entry(), invocation, started);
+        let result = match bounded(call.deadline, run).await {
             Ok(result) => result,
-            Err(stopped) => Err(stopped_error(&stopped, &entry, started)),
+            Err(stopped) => Err(stopped_error(&stopped, call.record.entry(), started)),
         };
         match result {
-            Ok((reply, held)) => Ok(call.reply(&entry, reply, held)),
+            Ok((reply, held)) => Ok(call.reply(reply, held)),
             Err(error) => {
-                call.record.finish(Outcome::Failed(error.kind()));
-                log_failure(&entry, call.id, &error);
+                call.fail(&error);
                 Err(error)
             }
         }
@@ -163,7 +168,8 @@ impl Invoker {
         }
         let function = entry.gate.enter().await.map_err(|_| throttled(entry))?;
         let node = self.shared.gate.enter().await.map_err(|_| overloaded())?;
-        let admitted = Instant::now();
+        let waited = function.waited || node.waited;
+        let admitted = if waited { Instant::now() } else { started };
         entry.state.counters.queue_wait.observe(admitted - started);
 
         let lease = entry.pool.lease(admitted).await?;
@@ -180,14 +186,17 @@ impl Invoker {
         if reply.publish {
             reply = publish(entry, id, publication, reply).await?;
         }
-        Ok((
-            reply,
-            Some(Held {
+        // A reply that is all there holds nothing any more.
+        let held = matches!(reply.body, Body::Stream(_)).then(|| {
+            function.keep();
+            node.keep();
+            Held {
                 _lease: lease,
-                _function: function,
-                _node: node,
-            }),
-        ))
+                entry: Arc::clone(entry),
+                node: Arc::clone(&self.shared),
+            }
+        });
+        Ok((reply, held))
     }
 }
 
@@ -212,17 +221,31 @@ struct Call {
     record: Record,
 }
 
-/// What a call holds until its reply has been read or dropped.
+/// What a call with a streamed reply holds until that has been read or dropped: its lease, and a
+/// permit of its function and of the node.
 struct Held {
     _lease: Lease,
-    _function: Permit,
-    _node: Permit,
+    entry: Arc<Entry>,
+    node: Arc<Shared>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.node.gate.release();
+        self.entry.gate.release();
+    }
 }
 
 impl Call {
+    /// Counts a call that failed, and tells its function's log.
+    fn fail(self, error: &Error) {
+        log_failure(self.record.entry(), self.id, error);
+        self.record.finish(Outcome::Failed(error.kind()));
+    }
+
     /// Counts a reply that is all there; sends everything that the call holds along with one that
     /// is not.
-    fn reply(self, entry: &Arc<Entry>, mut reply: Reply, held: Option<Held>) -> Reply {
+    fn reply(self, mut reply: Reply, held: Option<Held>) -> Reply {
         let outcome = if reply.status.is_server_error() {
             Outcome::FunctionError
         } else {
@@ -235,12 +258,11 @@ impl Call {
             }
             Body::Stream(stream) => Body::Stream(Box::pin(ReplyStream {
                 stream,
-                left: entry.spec.limits.body_bytes,
+                left: self.record.entry().spec.limits.body_bytes,
                 timer: Timer::new(self.deadline),
                 call: Some(Streaming {
                     call: self,
                     outcome,
-                    entry: Arc::clone(entry),
                     _held: held,
                 }),
             })),
@@ -260,23 +282,30 @@ struct ReplyStream {
 struct Streaming {
     call: Call,
     outcome: Outcome,
-    entry: Arc<Entry>,
     _held: Option<Held>,
 }
 
 impl ReplyStream {
+    fn over(&mut self) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let Some(streaming) = &self.call else {
+            return Poll::Ready(None);
+        };
+        let limit = streaming.call.record.entry().spec.limits.body_bytes;
+        self.fail(too_large(limit))
+    }
+
     fn late(&mut self) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let Some(streaming) = &self.call else {
             return Poll::Ready(None);
         };
-        let error = late(&streaming.entry, streaming.call.record.elapsed());
+        let record = &streaming.call.record;
+        let error = late(record.entry(), record.elapsed());
         self.fail(error)
     }
 
     fn fail(&mut self, error: Error) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         if let Some(streaming) = self.call.take() {
-            log_failure(&streaming.entry, streaming.call.id, &error);
-            streaming.call.record.finish(Outcome::Failed(error.kind()));
+            streaming.call.fail(&error);
         }
         Poll::Ready(Some(Err(error)))
     }
@@ -310,11 +339,7 @@ impl http_body::Body for ReplyStream {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
                 if length > self.left {
-                    let limit = self
-                        .call
-                        .as_ref()
-                        .map_or(0, |call| call.entry.spec.limits.body_bytes);
-                    return self.fail(too_large(limit));
+                    return self.over();
                 }
                 self.left -= length;
                 Poll::Ready(Some(Ok(frame)))

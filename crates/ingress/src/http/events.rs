@@ -5,7 +5,6 @@
 
 use std::fmt::Write as _;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,9 +13,8 @@ use futures_util::FutureExt;
 use http::{HeaderValue, Method, Response, header};
 use http_body::Frame;
 use mote_core::error::Error;
-use mote_core::invocation::Meta;
+use mote_core::invocation::{FunctionId, Meta};
 use mote_engine::invoker::Invoker;
-use mote_engine::plan::Entry;
 use mote_engine::published::{Published, Resource, Watch};
 
 use super::reply::ReplyBody;
@@ -39,12 +37,12 @@ pub(super) fn wanted(meta: &Meta) -> bool {
 /// The stream of a path's published values.
 pub(super) fn response(
     invoker: &Invoker,
-    entry: &Arc<Entry>,
+    function: FunctionId,
     meta: &Meta,
 ) -> Result<Response<ReplyBody>, Error> {
     let query = meta.query().map(str::to_owned);
     let resource = Resource {
-        function: entry.id,
+        function,
         path: meta.path().to_owned(),
         query,
     };
@@ -54,7 +52,7 @@ pub(super) fn response(
         first,
         next: next(watch),
     };
-    let mut response = Response::new(ReplyBody::Stream(Box::pin(events)));
+    let mut response = Response::new(ReplyBody::stream(Box::pin(events)));
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,

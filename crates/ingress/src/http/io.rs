@@ -1,31 +1,135 @@
-//! A connection that gives up on a client that does not read.
+//! A connection that gives up on a client that dawdles: that stays idle, that does not finish the
+//! head of a request, or that does not read.
 //!
-//! While bytes can be written this costs nothing; a timer is set only when the kernel's buffer is
-//! full, and ends the connection when it stays full.
+//! Timers are set only when there is something to wait for, and one that is set already for an
+//! earlier time is left alone: a connection under load looks at the clock and sets none.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
+/// How long a client may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// Between two requests.
+    pub(super) idle: Duration,
+    /// For the head of a request, from its first byte.
+    pub(super) head: Duration,
+    /// For making room in a full buffer.
+    pub(super) unread: Duration,
+}
+
+/// What a connection does now; shared by the one that reads and the one that answers.
+#[derive(Debug)]
+pub(super) struct Activity {
+    opened: Instant,
+    requests: AtomicU32,
+    /// When the last request ended, in milliseconds since the connection was opened.
+    ended: AtomicU64,
+    /// When the head of the next one began; 0 when it has not.
+    began: AtomicU64,
+}
+
+/// A request under way, until it is dropped.
+#[derive(Debug)]
+pub(super) struct UnderWay(Arc<Activity>);
+
+impl Activity {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            opened: Instant::now(),
+            requests: AtomicU32::new(0),
+            ended: AtomicU64::new(0),
+            began: AtomicU64::new(0),
+        })
+    }
+
+    /// The head of a request is complete.
+    pub(super) fn request(self: &Arc<Self>) -> UnderWay {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.began.store(0, Ordering::Relaxed);
+        UnderWay(Arc::clone(self))
+    }
+
+    /// Bytes came. Only those between two requests matter: they begin a head.
+    fn received(&self) {
+        if self.requests.load(Ordering::Relaxed) == 0 && self.began.load(Ordering::Relaxed) == 0 {
+            self.began.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// When patience ends if nothing happens; `None` while a request is under way.
+    fn deadline(&self, patience: &Patience) -> Option<Instant> {
+        if self.requests.load(Ordering::Relaxed) > 0 {
+            return None;
+        }
+        let (since, patience) = match self.began.load(Ordering::Relaxed) {
+            0 => (self.ended.load(Ordering::Relaxed), patience.idle),
+            began => (began, patience.head),
+        };
+        Some(self.opened + Duration::from_millis(since) + patience)
+    }
+
+    /// Never 0, which stands for "not yet".
+    fn now(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_millis()).map_or(u64::MAX, |now| now.max(1))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.ended.store(self.0.now(), Ordering::Relaxed);
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The connection.
 pub(super) struct Guarded {
     stream: TokioIo<TcpStream>,
-    timeout: Duration,
-    stalled: Option<Pin<Box<Sleep>>>,
+    patience: Patience,
+    activity: Arc<Activity>,
+    silent: Option<Pin<Box<Sleep>>>,
+    unread: Option<Pin<Box<Sleep>>>,
 }
 
 impl Guarded {
-    pub(super) fn new(stream: TcpStream, timeout: Duration) -> Self {
+    pub(super) fn new(stream: TcpStream, patience: Patience, activity: Arc<Activity>) -> Self {
         Self {
             stream: TokioIo::new(stream),
-            timeout,
-            stalled: None,
+            patience,
+            activity,
+            silent: None,
+            unread: None,
         }
+    }
+
+    /// Waits for bytes no longer than patience lasts.
+    fn wait_for_bytes(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(deadline) = self.activity.deadline(&self.patience) else {
+            return Poll::Pending;
+        };
+        let silent = self
+            .silent
+            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if silent.deadline() > deadline {
+            silent.as_mut().reset(deadline);
+        }
+        while silent.as_mut().poll(cx).is_ready() {
+            if deadline <= Instant::now() {
+                return Poll::Ready(Err(gave_up("the client sends nothing")));
+            }
+            // It was set for a request long done.
+            silent.as_mut().reset(deadline);
+        }
+        Poll::Pending
     }
 
     fn watched<T>(
@@ -34,19 +138,20 @@ impl Guarded {
         poll: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if poll.is_ready() {
-            self.stalled = None;
+            self.unread = None;
             return poll;
         }
-        let timeout = self.timeout;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(timeout)));
-        match stalled.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "the client does not read",
-            ))),
+        let patience = self.patience.unread;
+        let start = || Box::pin(sleep_until(Instant::now() + patience));
+        match self.unread.get_or_insert_with(start).as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(gave_up("the client does not read"))),
             Poll::Pending => Poll::Pending,
         }
     }
+}
+
+fn gave_up(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, why)
 }
 
 impl Read for Guarded {
@@ -55,7 +160,13 @@ impl Read for Guarded {
         cx: &mut Context<'_>,
         buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        match Pin::new(&mut self.stream).poll_read(cx, buffer) {
+            Poll::Ready(read) => {
+                self.activity.received();
+                Poll::Ready(read)
+            }
+            Poll::Pending => self.wait_for_bytes(cx),
+        }
     }
 }
 

@@ -4,17 +4,32 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use http_body::{Frame, SizeHint};
 use mote_core::body::{Body, BodyStream};
 use mote_core::error::Error;
 use mote_core::reply::Reply;
 use serde_json::json;
 
+use super::io::UnderWay;
+
 /// The body of a response.
 pub(super) enum ReplyBody {
     Bytes(Bytes),
-    Stream(BodyStream),
+    Stream {
+        stream: BodyStream,
+        /// The request that it answers.
+        request: Option<UnderWay>,
+    },
+}
+
+impl ReplyBody {
+    pub(super) fn stream(stream: BodyStream) -> Self {
+        Self::Stream {
+            stream,
+            request: None,
+        }
+    }
 }
 
 impl http_body::Body for ReplyBody {
@@ -28,55 +43,38 @@ impl http_body::Body for ReplyBody {
         match self.get_mut() {
             Self::Bytes(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Bytes(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Self::Stream(stream) => stream.as_mut().poll_frame(cx),
+            Self::Stream { stream, .. } => stream.as_mut().poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Bytes(bytes) => bytes.is_empty(),
-            Self::Stream(stream) => stream.is_end_stream(),
+            Self::Stream { stream, .. } => stream.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Stream(stream) => stream.size_hint(),
+            Self::Stream { stream, .. } => stream.size_hint(),
         }
     }
 }
-
-/// Headers that belong to one connection and end here (RFC 9110 §7.6.1); the length is counted anew.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    header::CONTENT_LENGTH,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::TE,
-    header::TRAILER,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-];
 
 /// A function's reply as a response.
 pub(super) fn response(reply: Reply) -> Response<ReplyBody> {
     let body = match reply.body {
         Body::Bytes(bytes) => ReplyBody::Bytes(bytes),
-        Body::Stream(stream) => ReplyBody::Stream(stream),
+        Body::Stream(stream) => ReplyBody::stream(stream),
     };
     let mut response = Response::new(body);
     *response.status_mut() = reply.status;
-    *response.headers_mut() = end_to_end(reply.headers);
+    *response.headers_mut() = reply.headers;
+    // Runtimes let no header of the connection through; the length is counted anew, and a wrong one
+    // would cut the next reply short.
+    response.headers_mut().remove(header::CONTENT_LENGTH);
     response
-}
-
-fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
-    for name in &HOP_BY_HOP {
-        // Most replies have one or two headers, so this is eight short misses.
-        headers.remove(name);
-    }
-    headers
 }
 
 /// An error as problem details (RFC 9457).

@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use mote_core::body::{Body, too_large};
 use mote_core::error::{Error, ErrorKind};
-use mote_core::invocation::{Invocation, InvocationId, Meta, Origin};
+use mote_core::invocation::{FunctionId, Invocation, InvocationId, Meta, Origin};
 use mote_core::spec::TIMEOUT_MAX;
 use mote_engine::invoker::Invoker;
 use mote_engine::plan::Entry;
@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 
 use super::Config;
 use super::events;
+use super::io::UnderWay;
 use super::reply::{ReplyBody, error_response, plain, response};
 
 /// What the door's connections share.
@@ -46,7 +47,11 @@ impl Door {
     }
 
     /// Serves one request. Every way out is a response.
-    pub(super) async fn handle(&self, request: Request<Incoming>) -> Response<ReplyBody> {
+    pub(super) async fn handle(
+        &self,
+        request: Request<Incoming>,
+        under_way: UnderWay,
+    ) -> Response<ReplyBody> {
         let id = self.invoker.next_id();
         let (parts, body) = request.into_parts();
         let traceparent = parts.headers.get("traceparent").cloned();
@@ -61,6 +66,10 @@ impl Door {
         if let Some(traceparent) = traceparent {
             headers.entry("traceparent").or_insert(traceparent);
         }
+        // While a stream goes on, so does its request.
+        if let ReplyBody::Stream { request, .. } = response.body_mut() {
+            *request = Some(under_way);
+        }
         response
     }
 
@@ -70,56 +79,44 @@ impl Door {
         parts: Parts,
         body: Incoming,
     ) -> Result<Response<ReplyBody>, Error> {
-        let target = parts
-            .uri
-            .path_and_query()
-            .cloned()
-            .unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let target = parts.uri.path_and_query().cloned();
+        let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
         let Some((name, prefix)) = function_name(target.path()) else {
             return self.platform(&target, &parts.method);
         };
-        let Some(entry) = self.invoker.resolve(name) else {
-            let shown: String = name.chars().take(128).collect();
-            let message = format!(
-                "function `{}` is not deployed on this node",
-                shown.escape_debug()
-            );
-            return Err(self.refused(Error::new(ErrorKind::NotFound, message)));
+        let Some(function) = self.invoker.look(|plan| plan.resolve(name).map(Facts::of)) else {
+            return Err(self.refused(not_deployed(name)));
         };
         if matches!(parts.method, Method::CONNECT | Method::TRACE) {
             let message = format!("functions are not called with {}", parts.method);
-            let mut response =
-                error_response(&self.refused(Error::new(ErrorKind::MethodNotAllowed, message)));
-            response.headers_mut().insert(header::ALLOW, ALLOW);
-            return Ok(response);
+            let error = self.refused(Error::new(ErrorKind::MethodNotAllowed, message));
+            return Ok(with_allow(error_response(&error)));
         }
         // Functions that know HTTP answer for themselves; for the others the door does.
-        if parts.method == Method::OPTIONS && !entry.streams {
-            let mut response = plain(StatusCode::NO_CONTENT, Bytes::new());
-            response.headers_mut().insert(header::ALLOW, ALLOW);
-            return Ok(response);
+        if parts.method == Method::OPTIONS && !function.streams {
+            return Ok(with_allow(plain(StatusCode::NO_CONTENT, Bytes::new())));
         }
-        let function = entry.id;
-        let body = self
-            .body(&entry, &parts, body)
-            .await
-            .map_err(|error| self.refused(error))?;
+        let body = if body.is_end_stream() {
+            Body::empty()
+        } else {
+            let body = self.body(&function, &parts, body).await;
+            body.map_err(|error| self.refused(error))?
+        };
         let meta = Meta {
             method: parts.method,
             target,
             prefix,
             headers: parts.headers,
         };
-        if events::wanted(&meta) && entry.spec.observable {
-            return events::response(&self.invoker, &entry, &meta);
+        if function.observable && events::wanted(&meta) {
+            return events::response(&self.invoker, function.id, &meta);
         }
-        let budget = TIMEOUT_MAX;
         let invocation = Invocation {
             id,
-            function,
+            function: function.id,
             meta,
             body,
-            budget,
+            budget: TIMEOUT_MAX,
             origin: Origin::Http,
             hops: 0,
         };
@@ -127,40 +124,30 @@ impl Door {
     }
 
     /// A function's request body: a stream for those that take one, collected for all others.
-    async fn body(&self, entry: &Arc<Entry>, parts: &Parts, body: Incoming) -> Result<Body, Error> {
-        if body.is_end_stream() {
-            return Ok(Body::empty());
-        }
-        let limit = entry.spec.limits.body_bytes;
+    async fn body(&self, function: &Facts, parts: &Parts, body: Incoming) -> Result<Body, Error> {
+        let limit = function.body_bytes;
         // A client that says how much it will send is refused before it does.
-        if body.size_hint().lower() > limit {
+        let announced = body.size_hint().lower();
+        if announced > limit {
             return Err(too_large(limit));
         }
-        if entry.streams {
-            return Ok(Body::Stream(Box::pin(body.map_err(|error| broken(&error)))));
-        }
-        let announced = parts
-            .headers
-            .contains_key(header::CONTENT_LENGTH)
-            .then(|| body.size_hint().lower());
-        let room = u32::try_from(announced.unwrap_or(limit))
-            .unwrap_or(u32::MAX)
-            .min(self.config.collecting_bytes_max);
-        let Ok(_room) = self.collecting.try_acquire_many(room) else {
-            return Err(Error::new(
-                ErrorKind::Overloaded,
-                "too many request bodies are on their way to this node",
-            )
-            .with_retry_after(std::time::Duration::from_secs(1)));
-        };
         let stream = Body::Stream(Box::pin(body.map_err(|error| broken(&error))));
+        if function.streams {
+            return Ok(stream);
+        }
+        let known = parts.headers.contains_key(header::CONTENT_LENGTH);
+        let room = u32::try_from(if known { announced } else { limit }).unwrap_or(u32::MAX);
+        let room = room.min(self.config.collecting_bytes_max);
+        let Ok(_room) = self.collecting.try_acquire_many(room) else {
+            let message = "too many request bodies are on their way to this node";
+            return Err(Error::new(ErrorKind::Overloaded, message)
+                .with_retry_after(std::time::Duration::from_secs(1)));
+        };
         match tokio::time::timeout(self.config.body_timeout, stream.collect(limit)).await {
             Ok(collected) => Ok(Body::Bytes(collected?)),
             Err(_) => {
-                let message = format!(
-                    "the request's body did not arrive within {:?}",
-                    self.config.body_timeout
-                );
+                let timeout = self.config.body_timeout;
+                let message = format!("the request's body did not arrive within {timeout:?}");
                 Err(Error::new(ErrorKind::Timeout, message))
             }
         }
@@ -187,6 +174,39 @@ impl Door {
         self.invoker.refused(Origin::Http, error.kind());
         error
     }
+}
+
+/// What the door needs to know of a function.
+struct Facts {
+    id: FunctionId,
+    streams: bool,
+    observable: bool,
+    body_bytes: u64,
+}
+
+impl Facts {
+    fn of(entry: &Arc<Entry>) -> Self {
+        Self {
+            id: entry.id,
+            streams: entry.streams,
+            observable: entry.spec.observable,
+            body_bytes: entry.spec.limits.body_bytes,
+        }
+    }
+}
+
+fn not_deployed(name: &str) -> Error {
+    let shown: String = name.chars().take(128).collect();
+    let message = format!(
+        "function `{}` is not deployed on this node",
+        shown.escape_debug()
+    );
+    Error::new(ErrorKind::NotFound, message)
+}
+
+fn with_allow(mut response: Response<ReplyBody>) -> Response<ReplyBody> {
+    response.headers_mut().insert(header::ALLOW, ALLOW);
+    response
 }
 
 /// The function that a path names, and how many bytes of the path do so.

@@ -57,7 +57,7 @@ pub(super) async fn call(
         let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
         start.call_async(&mut store, ()).await
     };
-    if let Err(error) = meter.run(loaded.ticker(), run).await {
+    if let Err(error) = meter.run(loaded.ticker(), shard.number, run).await {
         match error.downcast_ref::<I32Exit>() {
             Some(I32Exit(0)) => {}
             Some(I32Exit(code)) => {
@@ -95,7 +95,7 @@ fn command_context(
     output: MemoryOutputPipe,
 ) -> p1::WasiP1Ctx {
     let meta = &state.call.meta;
-    let mut builder = context(&state.spec, &state.call.log);
+    let mut builder = context(&state.spec, state.call.log());
     builder
         .stdin(input)
         .stdout(output)

@@ -35,7 +35,7 @@ pub(super) async fn call(
         let result = guest.call_handle(&mut store, &body).await?;
         Ok((result, guest, calls + 1))
     };
-    let (result, guest, calls) = match meter.run(loaded.ticker(), run).await {
+    let (result, guest, calls) = match meter.run(loaded.ticker(), shard.number, run).await {
         Ok(done) => done,
         Err(error) => return Err(guest_error(&error, Some(store.data()))),
     };
@@ -78,7 +78,7 @@ fn answer(state: &mut CallState, body: Body) -> Reply {
 
 /// The guest says that it could not answer, and why.
 fn refusal(state: &mut CallState, reason: String) -> Reply {
-    state.call.log.line(Level::Error, &reason);
+    state.call.log().line(Level::Error, &reason);
     let mut reply = Reply::ok(bytes::Bytes::from(reason));
     reply.status = StatusCode::INTERNAL_SERVER_ERROR;
     reply

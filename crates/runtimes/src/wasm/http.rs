@@ -75,8 +75,12 @@ pub(super) async fn call(
             Err(error) => Err(guest_error(&error, Some(store.data()))),
         }
     };
-    let mut guest: Option<GuestFuture> =
-        Some(Box::pin(metered(meter, Arc::clone(loaded.ticker()), guest)));
+    let mut guest: Option<GuestFuture> = Some(Box::pin(metered(
+        meter,
+        Arc::clone(loaded.ticker()),
+        shard.number,
+        guest,
+    )));
 
     let response = std::future::poll_fn(|cx| {
         if let Some(running) = &mut guest
@@ -107,9 +111,10 @@ pub(super) async fn call(
 async fn metered<F: Future>(
     meter: Arc<super::meter::Meter>,
     ticker: Arc<Ticker>,
+    shard: usize,
     future: F,
 ) -> F::Output {
-    meter.run(&ticker, future).await
+    meter.run(&ticker, shard, future).await
 }
 
 /// The request as the guest sees it: paths begin after the function's name.

@@ -112,6 +112,8 @@ pub(super) struct Loaded {
 
 /// A function on one engine.
 pub(super) struct Shard {
+    /// The engine's number.
+    pub(super) number: usize,
     pub(super) engine: Engine,
     pub(super) code: Code,
     /// Stores that may serve more calls, when the spec allows reuse.
@@ -149,11 +151,11 @@ impl Loaded {
         if let Some(shard) = place.get() {
             return Ok(shard);
         }
-        let shard = self.link(engine)?;
+        let shard = self.link(number, engine)?;
         Ok(place.get_or_init(|| shard))
     }
 
-    fn link(&self, engine: &Engine) -> Result<Shard, Error> {
+    fn link(&self, number: usize, engine: &Engine) -> Result<Shard, Error> {
         let WasmFunction {
             shape,
             image,
@@ -199,6 +201,7 @@ impl Loaded {
             }
         };
         Ok(Shard {
+            number,
             engine: engine.clone(),
             code,
             warm: Mutex::default(),
@@ -258,7 +261,7 @@ impl Loaded {
                 Code::Command(_) => Ok(()),
             }
         };
-        let tried = meter.run(self.ticker(), trial).await;
+        let tried = meter.run(self.ticker(), shard.number, trial).await;
         tried.map_err(|error| guest_error(&error, Some(store.data())))
     }
 }

@@ -1,5 +1,6 @@
 //! What a guest's store holds: the call it serves, its limits, and, once it asks for it, WASI.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -35,7 +36,10 @@ pub(super) struct CallState {
 pub(super) struct Call {
     pub(super) id: InvocationId,
     pub(super) meta: Meta,
-    pub(super) log: Arc<CallLog>,
+    sink: Arc<dyn LogSink>,
+    /// Most calls write nothing.
+    log: OnceCell<Arc<CallLog>>,
+    log_bytes: u64,
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) publish: bool,
@@ -55,15 +59,27 @@ impl Call {
         sink: Arc<dyn LogSink>,
         spec: &FunctionSpec,
     ) -> Self {
-        let log = Arc::new(CallLog::new(id, sink, spec.limits.log_bytes));
         Self {
             id,
             meta,
-            log,
+            sink,
+            log: OnceCell::new(),
+            log_bytes: spec.limits.log_bytes,
             status: StatusCode::OK,
             headers: HeaderMap::new(),
             publish: false,
         }
+    }
+
+    /// Where the guest's lines go.
+    pub(super) fn log(&self) -> &Arc<CallLog> {
+        self.log.get_or_init(|| {
+            Arc::new(CallLog::new(
+                self.id,
+                Arc::clone(&self.sink),
+                self.log_bytes,
+            ))
+        })
     }
 }
 
@@ -92,18 +108,18 @@ impl CallState {
         self.limiter.refused.store(false, Ordering::Relaxed);
         // Handles that the guest keeps live in the table; only where its lines go is of the call.
         if let Some(wasi) = &mut self.wasi {
-            wasi.context = context(&self.spec, &self.call.log).build();
-            wasi.outbound = Outbound::new(&self.spec, &self.call.log);
+            wasi.context = context(&self.spec, self.call.log()).build();
+            wasi.outbound = Outbound::new(&self.spec, self.call.log());
         }
     }
 
     fn wasi(&mut self) -> &mut Wasi {
         self.wasi.get_or_insert_with(|| {
             Box::new(Wasi {
-                context: context(&self.spec, &self.call.log).build(),
+                context: context(&self.spec, self.call.log()).build(),
                 table: ResourceTable::new(),
                 http: WasiHttpCtx::new(),
-                outbound: Outbound::new(&self.spec, &self.call.log),
+                outbound: Outbound::new(&self.spec, self.call.log()),
             })
         })
     }

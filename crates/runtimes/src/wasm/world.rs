@@ -117,7 +117,7 @@ impl log::Host for CallState {
         };
         message
             .lines()
-            .for_each(|line| self.call.log.line(level, line));
+            .for_each(|line| self.call.log().line(level, line));
         Ok(())
     }
 }

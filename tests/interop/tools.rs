@@ -1,0 +1,30 @@
+//! Other people's programs that a test needs, where `scripts/install-tools.sh test` puts them.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use mote_tests::program::repository;
+
+/// A file below `target/tools`; see [`found`].
+pub fn tool(path: &str) -> Option<PathBuf> {
+    found(repository().join("target/tools").join(path))
+}
+
+/// The file, if it is there. If it is not, the test says so, whether it passes or not, and must
+/// pass; it fails where `MOTE_REQUIRE_TOOLS=1` says that everything is installed.
+pub fn found(path: PathBuf) -> Option<PathBuf> {
+    if path.is_file() {
+        return Some(path);
+    }
+    let test = std::thread::current();
+    let line = format!(
+        "not run: {} needs {}; install it with `scripts/install-tools.sh test`\n",
+        test.name().unwrap_or_default(),
+        path.display()
+    );
+    // Not by `eprintln!`, which a test that passes does not show.
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
+    let required = std::env::var("MOTE_REQUIRE_TOOLS").is_ok_and(|value| value == "1");
+    assert!(!required, "{line}");
+    None
+}
