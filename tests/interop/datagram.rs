@@ -1,47 +1,53 @@
 //! CoAP by hand: messages as bytes (RFC 7252 §3) and a socket that sends what it is told, for what
 //! no client library would do.
 
+#![allow(dead_code, reason = "each test uses a part of it")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "this is test code: it stops at the first surprise"
+)]
+
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 /// Longest wait for a datagram.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-pub const CON: u8 = 0;
-pub const NON: u8 = 1;
-pub const ACK: u8 = 2;
-pub const RST: u8 = 3;
+pub(crate) const CON: u8 = 0;
+pub(crate) const NON: u8 = 1;
+pub(crate) const ACK: u8 = 2;
+pub(crate) const RST: u8 = 3;
 
-pub const EMPTY: (u8, u8) = (0, 0);
-pub const GET: (u8, u8) = (0, 1);
-pub const POST: (u8, u8) = (0, 2);
-pub const CONTENT: (u8, u8) = (2, 5);
+pub(crate) const EMPTY: (u8, u8) = (0, 0);
+pub(crate) const GET: (u8, u8) = (0, 1);
+pub(crate) const POST: (u8, u8) = (0, 2);
+pub(crate) const CONTENT: (u8, u8) = (2, 5);
 
-pub const OBSERVE: u16 = 6;
-pub const URI_PATH: u16 = 11;
-pub const ACCEPT: u16 = 17;
-pub const SIZE1: u16 = 60;
+pub(crate) const OBSERVE: u16 = 6;
+pub(crate) const URI_PATH: u16 = 11;
+pub(crate) const ACCEPT: u16 = 17;
+pub(crate) const SIZE1: u16 = 60;
 
 /// A message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
+pub(crate) struct Message {
     /// [`CON`], [`NON`], [`ACK`] or [`RST`].
-    pub kind: u8,
+    pub(crate) kind: u8,
     /// Class and detail.
-    pub code: (u8, u8),
+    pub(crate) code: (u8, u8),
     /// Message id.
-    pub id: u16,
+    pub(crate) id: u16,
     /// At most eight bytes.
-    pub token: Vec<u8>,
+    pub(crate) token: Vec<u8>,
     /// Numbers, rising, and values.
-    pub options: Vec<(u16, Vec<u8>)>,
+    pub(crate) options: Vec<(u16, Vec<u8>)>,
     /// Body.
-    pub payload: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
 }
 
 impl Message {
     /// A message without token, options and payload.
-    pub fn empty(kind: u8, id: u16) -> Self {
+    pub(crate) fn empty(kind: u8, id: u16) -> Self {
         Self {
             kind,
             code: EMPTY,
@@ -53,7 +59,7 @@ impl Message {
     }
 
     /// A request for a path, with a token made of its id.
-    pub fn request(kind: u8, code: (u8, u8), id: u16, path: &str) -> Self {
+    pub(crate) fn request(kind: u8, code: (u8, u8), id: u16, path: &str) -> Self {
         let segments = path.split('/');
         Self {
             code,
@@ -67,7 +73,7 @@ impl Message {
 
     /// With an option more.
     #[must_use]
-    pub fn option(mut self, number: u16, value: &[u8]) -> Self {
+    pub(crate) fn option(mut self, number: u16, value: &[u8]) -> Self {
         self.options.push((number, value.to_vec()));
         self.options.sort_by_key(|(number, _)| *number);
         self
@@ -75,25 +81,25 @@ impl Message {
 
     /// With a payload.
     #[must_use]
-    pub fn payload(mut self, payload: &[u8]) -> Self {
+    pub(crate) fn payload(mut self, payload: &[u8]) -> Self {
         self.payload = payload.to_vec();
         self
     }
 
     /// The first value of an option, as a number.
-    pub fn number(&self, option: u16) -> Option<u64> {
+    pub(crate) fn number(&self, option: u16) -> Option<u64> {
         let (_, value) = self.options.iter().find(|(number, _)| *number == option)?;
         let digits = value.iter();
         Some(digits.fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
     }
 
     /// The payload as text.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.payload).into_owned()
     }
 
     /// The message on the wire.
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut bytes = vec![
             0b0100_0000 | self.kind << 4 | u8::try_from(self.token.len()).unwrap(),
             self.code.0 << 5 | self.code.1,
@@ -118,7 +124,7 @@ impl Message {
     }
 
     /// Reads a message; `None` if it is none.
-    pub fn parse(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let (head, rest) = bytes.split_at_checked(4)?;
         let (token, mut rest) = rest.split_at_checked(usize::from(head[0] & 0x0f))?;
         let mut message = Self {
@@ -148,11 +154,11 @@ impl Message {
 
 /// A client's socket.
 #[derive(Debug)]
-pub struct Socket(UdpSocket);
+pub(crate) struct Socket(UdpSocket);
 
 impl Socket {
     /// A socket for one door.
-    pub fn open(door: SocketAddr) -> Self {
+    pub(crate) fn open(door: SocketAddr) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.connect(door).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -161,26 +167,26 @@ impl Socket {
 
     /// Sends a message.
     #[track_caller]
-    pub fn send(&self, message: &Message) {
+    pub(crate) fn send(&self, message: &Message) {
         self.send_bytes(&message.bytes());
     }
 
     /// Sends bytes, whatever they are.
     #[track_caller]
-    pub fn send_bytes(&self, bytes: &[u8]) {
+    pub(crate) fn send_bytes(&self, bytes: &[u8]) {
         self.0.send(bytes).unwrap();
     }
 
     /// The next message.
     #[track_caller]
-    pub fn receive(&self) -> Message {
+    pub(crate) fn receive(&self) -> Message {
         self.receive_within(PATIENCE)
             .unwrap_or_else(|| panic!("nothing came within {PATIENCE:?}"))
     }
 
     /// The next message, if one comes within this time.
     #[track_caller]
-    pub fn receive_within(&self, longest: Duration) -> Option<Message> {
+    pub(crate) fn receive_within(&self, longest: Duration) -> Option<Message> {
         self.0.set_read_timeout(Some(longest)).unwrap();
         let mut bytes = [0; 2048];
         let length = self.0.recv(&mut bytes).ok()?;
@@ -190,7 +196,7 @@ impl Socket {
 
     /// Sends a request and gives the response that comes for it, acknowledged if it asks for that.
     #[track_caller]
-    pub fn ask(&self, request: &Message) -> Message {
+    pub(crate) fn ask(&self, request: &Message) -> Message {
         self.send(request);
         loop {
             let response = self.receive();
@@ -207,7 +213,7 @@ impl Socket {
     /// Pings (RFC 7252 §4.3), and gives what came before the answer. What a door has to say at
     /// once it says in the order in which it was asked, so nothing more is under way.
     #[track_caller]
-    pub fn drain(&self, id: u16) -> Vec<Message> {
+    pub(crate) fn drain(&self, id: u16) -> Vec<Message> {
         self.send(&Message::empty(CON, id));
         let mut before = Vec::new();
         loop {

@@ -1,18 +1,24 @@
 //! Other people's programs that a test needs, where `scripts/install-tools.sh test` puts them.
 
+#![allow(dead_code, reason = "each test uses a part of it")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "this is test code: it stops at the first surprise"
+)]
+
 use std::io::Write as _;
 use std::path::PathBuf;
 
 use mote_tests::program::repository;
 
 /// A file below `target/tools`; see [`found`].
-pub fn tool(path: &str) -> Option<PathBuf> {
+pub(crate) fn tool(path: &str) -> Option<PathBuf> {
     found(repository().join("target/tools").join(path))
 }
 
 /// The file, if it is there. If it is not, the test says so, whether it passes or not, and must
 /// pass; it fails where `MOTE_REQUIRE_TOOLS=1` says that everything is installed.
-pub fn found(path: PathBuf) -> Option<PathBuf> {
+pub(crate) fn found(path: PathBuf) -> Option<PathBuf> {
     if path.is_file() {
         return Some(path);
     }
