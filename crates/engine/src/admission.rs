@@ -188,7 +188,7 @@ mod tests {
                 tokio::spawn(async move {
                     for _ in 0..50 {
                         // Some give up while they wait.
-                        let wait = std::time::Duration::from_micros(if number % 3 == 0 {
+                        let wait = std::time::Duration::from_micros(if number.is_multiple_of(3) {
                             1
                         } else {
                             10_000_000

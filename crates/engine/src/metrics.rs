@@ -186,8 +186,9 @@ impl Collector for Page {
 }
 
 type Read<T> = (&'static str, &'static str, fn(&Entry) -> T);
+type ReadHistogram = (&'static str, &'static str, fn(&Entry) -> &Histogram);
 
-const HISTOGRAMS: [(&str, &str, fn(&Entry) -> &Histogram); 3] = [
+const HISTOGRAMS: [ReadHistogram; 3] = [
     (
         "call_duration_seconds",
         "Time from admission of a call to its outcome",

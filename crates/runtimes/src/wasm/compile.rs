@@ -41,7 +41,7 @@ impl Compiler {
         let program = if program.exists() {
             program.to_owned()
         } else {
-            std::env::current_exe().map_err(own_path)?
+            std::env::current_exe().map_err(|error| own_path(&error))?
         };
         Ok(Self {
             program,
@@ -88,7 +88,7 @@ impl Compiler {
             }
             Err(_) => {
                 return Err(over(
-                    format!("took longer than {:?}", limits.timeout),
+                    &format!("took longer than {:?}", limits.timeout),
                     "compile_timeout",
                 ));
             }
@@ -119,7 +119,7 @@ impl Compiler {
         match output.status.signal() {
             Some(signal) if text.contains("memory allocation") || signal == 9 || signal == 11 => {
                 over(
-                    format!(
+                    &format!(
                         "needs more than {} bytes of memory",
                         self.limits.memory_bytes
                     ),
@@ -127,7 +127,7 @@ impl Compiler {
                 )
             }
             Some(24) => over(
-                format!("needs more than {:?} of CPU time", self.limits.cpu),
+                &format!("needs more than {:?} of CPU time", self.limits.cpu),
                 "compile_cpu",
             ),
             Some(signal) if text.is_empty() => Error::new(
@@ -136,7 +136,7 @@ impl Compiler {
             ),
             _ if text.contains("memory allocation") || text.contains("Cannot allocate memory") => {
                 over(
-                    format!(
+                    &format!(
                         "needs more than {} bytes of memory",
                         self.limits.memory_bytes
                     ),
@@ -154,13 +154,13 @@ impl Compiler {
     }
 }
 
-fn over(what: String, key: &str) -> Error {
+fn over(what: &str, key: &str) -> Error {
     Error::new(ErrorKind::BadRequest, format!("compiling the code {what}")).with_hint(format!(
         "make it smaller, or raise `{key}` in the node's configuration"
     ))
 }
 
-fn own_path(error: std::io::Error) -> Error {
+fn own_path(error: &std::io::Error) -> Error {
     Error::new(
         ErrorKind::Internal,
         format!("could not find the node's own program: {error}"),

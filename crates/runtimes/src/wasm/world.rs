@@ -8,7 +8,6 @@ use wasmtime::{Error, Result};
 use self::bindings::mote::function::{log, request, response};
 use super::store::CallState;
 
-#[expect(clippy::needless_pass_by_value, reason = "generated from the WIT")]
 mod bindings {
     wasmtime::component::bindgen!({
         path: "../../sdk/wit",
