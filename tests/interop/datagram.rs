@@ -23,8 +23,10 @@ pub(crate) const GET: (u8, u8) = (0, 1);
 pub(crate) const POST: (u8, u8) = (0, 2);
 pub(crate) const CONTENT: (u8, u8) = (2, 5);
 
+pub(crate) const ETAG: u16 = 4;
 pub(crate) const OBSERVE: u16 = 6;
 pub(crate) const URI_PATH: u16 = 11;
+pub(crate) const URI_QUERY: u16 = 15;
 pub(crate) const ACCEPT: u16 = 17;
 pub(crate) const SIZE1: u16 = 60;
 
