@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use mote_core::body::Body;
 use mote_core::error::Error;
 use mote_core::invocation::Invocation;
@@ -41,7 +41,10 @@ pub(super) async fn call(
     };
     let reply = match result {
         Ok(bytes) => answer(store.data_mut(), checked_body(bytes, spec)?),
-        Err(reason) => refusal(store.data_mut(), reason),
+        Err(reason) => {
+            store.data().call.log().line(Level::Error, &reason);
+            refusal(checked_body(reason.into_bytes(), spec)?)
+        }
     };
     if spec.reuse > 1 {
         loaded.keep(
@@ -77,14 +80,15 @@ fn answer(state: &mut CallState, body: Body) -> Reply {
 }
 
 /// The guest says that it could not answer, and why.
-fn refusal(state: &mut CallState, reason: String) -> Reply {
-    state.call.log().line(Level::Error, &reason);
-    let mut reply = Reply::ok(bytes::Bytes::from(reason));
-    reply.status = StatusCode::INTERNAL_SERVER_ERROR;
-    reply
-        .headers
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(TEXT));
-    reply
+fn refusal(reason: Body) -> Reply {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(TEXT));
+    Reply {
+        status: StatusCode::INTERNAL_SERVER_ERROR,
+        headers,
+        body: reason,
+        publish: false,
+    }
 }
 
 /// What a body is that the guest says nothing about: text if it is text.

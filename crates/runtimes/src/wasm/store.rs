@@ -42,6 +42,7 @@ pub(super) struct Call {
     log_bytes: u64,
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
+    pub(super) header_bytes: usize,
     pub(super) publish: bool,
 }
 
@@ -67,6 +68,7 @@ impl Call {
             log_bytes: spec.limits.log_bytes,
             status: StatusCode::OK,
             headers: HeaderMap::new(),
+            header_bytes: 0,
             publish: false,
         }
     }

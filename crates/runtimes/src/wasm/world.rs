@@ -36,6 +36,11 @@ const DOORS_OWN: [HeaderName; 8] = [
     header::PROXY_AUTHORIZATION,
 ];
 
+/// Most bytes of a reply's headers; the node keeps them, so the guest's memory does not bound them.
+const HEADER_BYTES_MAX: usize = 32 << 10;
+/// What a header counts beside its name and value (RFC 9113 §6.5.2).
+const HEADER_OVERHEAD_BYTES: usize = 32;
+
 impl request::Host for CallState {
     fn method(&mut self) -> Result<String> {
         Ok(self.call.meta.method.as_str().to_owned())
@@ -91,6 +96,12 @@ impl response::Host for CallState {
         if DOORS_OWN.contains(&name) {
             return Err(Error::msg(format!(
                 "set-header: `{name}` belongs to the connection"
+            )));
+        }
+        self.call.header_bytes += name.as_str().len() + value.len() + HEADER_OVERHEAD_BYTES;
+        if self.call.header_bytes > HEADER_BYTES_MAX {
+            return Err(Error::msg(format!(
+                "set-header: all headers together are larger than {HEADER_BYTES_MAX} bytes"
             )));
         }
         let added = self.call.headers.try_append(name, value);

@@ -1,3 +1,5 @@
+//! Puts, sweeps, power cuts and damage of artifacts.
+
 use std::fs;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Opening, locking and refusing data folders.
+
 use super::*;
 
 fn mode(path: &Path) -> u32 {

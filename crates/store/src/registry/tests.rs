@@ -1,3 +1,5 @@
+//! Saves and removals, power cuts and failing disks.
+
 use std::fs;
 
 use mote_core::digest::Digest;

@@ -1,3 +1,5 @@
+//! Stored records: round trips, random bytes, and the pinned bytes of version 1.
+
 use std::os::unix::ffi::OsStrExt;
 
 use mote_core::digest::Digest;
