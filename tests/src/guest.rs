@@ -147,6 +147,69 @@ pub fn loops() -> Vec<u8> {
     does("(loop $again (br $again))", "never")
 }
 
+/// A guest that answers what it is told of its call, a line for each: method, path, query or `-`,
+/// the header `x-test` or `-`, id, and then all headers. Its status is 201, with a header
+/// `x-reply: yes`.
+#[track_caller]
+pub fn reflects() -> Vec<u8> {
+    component_of_world(
+        r#"
+        (data (i32.const 100) "x-testx-replyyes-")
+        (global $end (mut i32) (i32.const 8192))
+        ;; Appends a text and a mark.
+        (func $put (param $at i32) (param $length i32) (param $mark i32)
+            (memory.copy (global.get $end) (local.get $at) (local.get $length))
+            (global.set $end (i32.add (global.get $end) (local.get $length)))
+            (i32.store8 (global.get $end) (local.get $mark))
+            (global.set $end (i32.add (global.get $end) (i32.const 1))))
+        (func $text
+            (call $put (i32.load (i32.const 16)) (i32.load (i32.const 20)) (i32.const 10)))
+        (func $option
+            (if (i32.load8_u (i32.const 16))
+                (then (call $put (i32.load (i32.const 20)) (i32.load (i32.const 24)) (i32.const 10)))
+                (else (call $put (i32.const 116) (i32.const 1) (i32.const 10)))))
+        (func (export "handle") (param i32 i32) (result i32)
+            (local $entry i32) (local $count i32)
+            (call $set_status (i32.const 201))
+            (call $set_header (i32.const 106) (i32.const 7) (i32.const 113) (i32.const 3))
+            (call $method (i32.const 16)) (call $text)
+            (call $path (i32.const 16)) (call $text)
+            (call $query (i32.const 16)) (call $option)
+            (call $header (i32.const 100) (i32.const 6) (i32.const 16)) (call $option)
+            (call $id (i32.const 16)) (call $text)
+            (call $headers (i32.const 16))
+            (local.set $entry (i32.load (i32.const 16)))
+            (local.set $count (i32.load (i32.const 20)))
+            (block $done
+                (loop $next
+                    (br_if $done (i32.eqz (local.get $count)))
+                    (call $put (i32.load (local.get $entry)) (i32.load offset=4 (local.get $entry)) (i32.const 61))
+                    (call $put (i32.load offset=8 (local.get $entry)) (i32.load offset=12 (local.get $entry)) (i32.const 10))
+                    (local.set $entry (i32.add (local.get $entry) (i32.const 16)))
+                    (local.set $count (i32.sub (local.get $count) (i32.const 1)))
+                    (br $next)))
+            (i32.store (i32.const 0) (i32.const 0))
+            (i32.store (i32.const 4) (i32.const 8192))
+            (i32.store (i32.const 8) (i32.sub (global.get $end) (i32.const 8192)))
+            (i32.const 0))"#,
+    )
+}
+
+/// A guest that answers with an `err` of `text`.
+#[track_caller]
+pub fn refuses(text: &str) -> Vec<u8> {
+    component(&format!(
+        r#"{MEMORY_AND_REALLOC}
+        (data (i32.const 16) "{text}")
+        (func (export "handle") (param $body i32) (param $length i32) (result i32)
+            (i32.store (i32.const 0) (i32.const 1))
+            (i32.store (i32.const 4) (i32.const 16))
+            (i32.store (i32.const 8) (i32.const {length}))
+            (i32.const 0))"#,
+        length = text.len(),
+    ))
+}
+
 /// Instructions that leave an `ok` of these bytes of the memory as the result.
 pub fn answer(at: usize, length: usize) -> String {
     format!(
