@@ -189,7 +189,7 @@ impl Histogram {
         let bounds = BUCKETS_US
             .iter()
             .map(|us| *us as f64 / 1e6)
-            .chain([f64::MAX]);
+            .chain([f64::INFINITY]);
         let counts = self
             .counts
             .iter()

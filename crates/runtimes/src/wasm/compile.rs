@@ -123,7 +123,7 @@ impl Compiler {
                         "needs more than {} bytes of memory",
                         self.limits.memory_bytes
                     ),
-                    "compile_memory",
+                    "compile_memory_bytes",
                 )
             }
             Some(24) => over(
@@ -140,7 +140,7 @@ impl Compiler {
                         "needs more than {} bytes of memory",
                         self.limits.memory_bytes
                     ),
-                    "compile_memory",
+                    "compile_memory_bytes",
                 )
             }
             _ => {
