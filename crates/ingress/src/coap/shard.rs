@@ -30,8 +30,9 @@ use super::endpoint::{Answer, Call, Endpoint, Output};
 use super::functions::{Function, Functions, Link};
 use super::udp::{Batch, Socket};
 
-/// Batches that are taken before calls that were not done at once have their turn.
-const BATCHES_IN_A_ROW: usize = 8;
+/// Batches that are taken before the thread's other tasks have their turn: calls that were not done
+/// at once, the HTTP door, the admin API. Some milliseconds of small calls.
+const BATCHES_IN_A_ROW: usize = 4;
 /// How long the last responses of a shard that ends wait for their acknowledgements: one
 /// retransmission (RFC 7252 §4.8).
 const LAST_ACKNOWLEDGEMENTS_MS: Time = 3000;
@@ -109,12 +110,21 @@ pub(super) async fn run(shard: Shard, shutdown: CancellationToken) {
                 }
                 running.received(received, &batch);
                 running.send(&socket);
+                let mut more = true;
                 for _ in 1..BATCHES_IN_A_ROW {
                     match socket.try_receive(&mut batch) {
-                        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                            more = false;
+                            break;
+                        }
                         received => running.received(received, &batch),
                     }
                     running.send(&socket);
+                }
+                if more {
+                    // A crowd that sends as fast as it is answered never empties the socket, and
+                    // would keep the thread until tokio's own budget ends: thousands of calls.
+                    task::yield_now().await;
                 }
             }
             () = timer.sleep.as_mut(), if timer.armed.is_some() => {}
