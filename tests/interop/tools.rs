@@ -11,22 +11,28 @@ use std::path::PathBuf;
 
 use mote_tests::program::repository;
 
-/// A file below `target/tools`; see [`found`].
+/// A file below `target/tools`, if it is there. If it is not, the test says so, whether it passes or
+/// not, and must pass; it fails where `MOTE_REQUIRE_TOOLS=1` says that everything is installed.
 pub(crate) fn tool(path: &str) -> Option<PathBuf> {
-    found(repository().join("target/tools").join(path))
+    let full = repository().join("target/tools").join(path);
+    found(full.is_file().then_some(full), path)
 }
 
-/// The file, if it is there. If it is not, the test says so, whether it passes or not, and must
-/// pass; it fails where `MOTE_REQUIRE_TOOLS=1` says that everything is installed.
-pub(crate) fn found(path: PathBuf) -> Option<PathBuf> {
-    if path.is_file() {
-        return Some(path);
+/// A program in `PATH`; as [`tool`].
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let mut paths = std::env::split_paths(&folders).map(|folder| folder.join(name));
+    found(paths.find(|path| path.is_file()), name)
+}
+
+fn found(path: Option<PathBuf>, what: &str) -> Option<PathBuf> {
+    if path.is_some() {
+        return path;
     }
     let test = std::thread::current();
     let line = format!(
-        "not run: {} needs {}; install it with `scripts/install-tools.sh test`\n",
+        "not run: {} needs {what}; install it with `scripts/install-tools.sh test`\n",
         test.name().unwrap_or_default(),
-        path.display()
     );
     // Not by `eprintln!`, which a test that passes does not show.
     std::io::stderr().write_all(line.as_bytes()).unwrap();

@@ -9,7 +9,7 @@
 )]
 
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use mote_tests::deploy::example;
@@ -24,7 +24,7 @@ const BODY_BYTES: usize = 100 << 10;
 
 #[test]
 fn libcoap() {
-    if let Some(program) = tools::found(PathBuf::from("/usr/bin/coap-client-notls")) {
+    if let Some(program) = tools::program("coap-client-notls") {
         check(|method, uri, file| {
             let mut command = Command::new(&program);
             command.args(["-B", "60", "-o", "-"]);
@@ -53,10 +53,11 @@ fn aiocoap() {
 
 #[test]
 fn node_coap() {
-    if let Some(manifest) = tools::tool("node/node_modules/coap/package.json") {
+    let manifest = tools::tool("node/node_modules/coap/package.json");
+    if let (Some(node), Some(manifest)) = (tools::program("node"), manifest) {
         let modules = manifest.ancestors().nth(2).unwrap();
         check(|method, uri, file| {
-            let mut command = Command::new("node");
+            let mut command = Command::new(&node);
             command.arg(repository().join("tests/interop/node_coap_client.cjs"));
             command.args([method, uri]).args(file);
             clean(&mut command);
