@@ -37,33 +37,37 @@ impl Body {
     /// with whatever the stream itself fails with. Cancel-safe in that nothing leaks; what was read
     /// is lost.
     pub async fn collect(self, limit: u64) -> Result<Bytes, Error> {
-        let mut stream = match self {
-            Self::Bytes(bytes) if bytes.len() as u64 > limit => return Err(too_large(limit)),
-            Self::Bytes(bytes) => return Ok(bytes),
-            Self::Stream(stream) => stream,
+        match self {
+            Self::Bytes(bytes) if bytes.len() as u64 > limit => Err(too_large(limit)),
+            Self::Bytes(bytes) => Ok(bytes),
+            // Boxed, so that bodies that are all there do not carry the room for it along.
+            Self::Stream(stream) => Box::pin(collect(stream, limit)).await,
+        }
+    }
+}
+
+async fn collect(mut stream: BodyStream, limit: u64) -> Result<Bytes, Error> {
+    if stream.size_hint().lower() > limit {
+        return Err(too_large(limit));
+    }
+    let mut first = Bytes::new();
+    let mut all = BytesMut::new();
+    while let Some(frame) = std::future::poll_fn(|cx| stream.as_mut().poll_frame(cx)).await {
+        let Ok(data) = frame?.into_data() else {
+            continue;
         };
-        if stream.size_hint().lower() > limit {
+        if (first.len() + all.len() + data.len()) as u64 > limit {
             return Err(too_large(limit));
         }
-        let mut first = Bytes::new();
-        let mut all = BytesMut::new();
-        while let Some(frame) = std::future::poll_fn(|cx| stream.as_mut().poll_frame(cx)).await {
-            let Ok(data) = frame?.into_data() else {
-                continue;
-            };
-            if (first.len() + all.len() + data.len()) as u64 > limit {
-                return Err(too_large(limit));
-            }
-            // A body of one frame, by far the most common, is handed on without a copy.
-            if first.is_empty() && all.is_empty() {
-                first = data;
-            } else {
-                all.extend_from_slice(&std::mem::take(&mut first));
-                all.extend_from_slice(&data);
-            }
+        // A body of one frame, by far the most common, is handed on without a copy.
+        if first.is_empty() && all.is_empty() {
+            first = data;
+        } else {
+            all.extend_from_slice(&std::mem::take(&mut first));
+            all.extend_from_slice(&data);
         }
-        Ok(if all.is_empty() { first } else { all.freeze() })
     }
+    Ok(if all.is_empty() { first } else { all.freeze() })
 }
 
 /// The error for a body over its limit.

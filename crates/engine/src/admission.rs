@@ -48,10 +48,20 @@ impl Gate {
 
     /// Waits for a permit. Fails at once when the queue is full. Cancel-safe.
     pub async fn enter(&self) -> Result<Permit<'_>, Full> {
-        // Who comes now does not overtake who waits already.
-        if self.waiting.load(Ordering::Relaxed) == 0 && self.take() {
-            return Ok(self.permit(false));
+        match self.try_enter() {
+            Some(permit) => Ok(permit),
+            // Boxed, so that calls that do not wait do not carry the room for it along.
+            None => Box::pin(self.wait()).await,
         }
+    }
+
+    /// A permit, if one is free and nobody waits: who comes now does not overtake.
+    fn try_enter(&self) -> Option<Permit<'_>> {
+        let free = self.waiting.load(Ordering::Relaxed) == 0 && self.take();
+        free.then(|| self.permit(false))
+    }
+
+    async fn wait(&self) -> Result<Permit<'_>, Full> {
         let _place = Place::take(self)?;
         // A permit that became free before the place was taken was not handed over.
         if self.take() {

@@ -1,11 +1,10 @@
 //! Runs a call's future within its deadline, and keeps its panics inside.
 
 use std::future::{Future, poll_fn};
-use std::panic::AssertUnwindSafe;
-use std::pin::{Pin, pin};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use futures_util::FutureExt;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Why a future did not run to its end.
@@ -17,13 +16,20 @@ pub(crate) enum Stopped {
     Panicked,
 }
 
-/// Runs `future` until its end or until `deadline`. Cancel-safe if the future is.
-pub(crate) async fn bounded<F: Future>(deadline: Instant, future: F) -> Result<F::Output, Stopped> {
-    let mut future = pin!(AssertUnwindSafe(future).catch_unwind());
+/// Runs `future` until its end or until `deadline`. It is pinned by the caller, so that it is not
+/// moved once more. Cancel-safe if the future is.
+pub(crate) async fn bounded<F: Future>(
+    deadline: Instant,
+    mut future: Pin<&mut F>,
+) -> Result<F::Output, Stopped> {
     let mut timer = Timer::new(deadline);
-    poll_fn(|cx| match future.as_mut().poll(cx) {
-        Poll::Ready(result) => Poll::Ready(result.map_err(|_| Stopped::Panicked)),
-        Poll::Pending => timer.poll(cx).map(|()| Err(Stopped::Late)),
+    poll_fn(|cx| {
+        let poll = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
+        match poll {
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Ok(Poll::Pending) => timer.poll(cx).map(|()| Err(Stopped::Late)),
+            Err(_) => Poll::Ready(Err(Stopped::Panicked)),
+        }
     })
     .await
 }
@@ -55,19 +61,19 @@ impl Timer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::pin::pin;
     use std::time::Duration;
 
     #[tokio::test(start_paused = true)]
     async fn ends_in_time_late_or_in_a_panic() {
         let deadline = Instant::now() + Duration::from_secs(1);
-        assert_eq!(bounded(deadline, async { 7 }).await, Ok(7));
+        assert_eq!(bounded(deadline, pin!(async { 7 })).await, Ok(7));
+        let never = pin!(std::future::pending::<()>());
+        assert_eq!(bounded(deadline, never).await, Err(Stopped::Late));
+        let panics = pin!(async { panic!("guest") });
         assert_eq!(
-            bounded(deadline, std::future::pending::<()>()).await,
-            Err(Stopped::Late)
-        );
-        assert_eq!(
-            bounded(deadline, async { panic!("guest") }).await,
-            Err::<(), _>(Stopped::Panicked)
+            bounded::<_>(deadline, panics).await.map(|()| ()),
+            Err(Stopped::Panicked)
         );
     }
 }

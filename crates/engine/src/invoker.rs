@@ -1,7 +1,7 @@
 //! The one path of every call: admit, lease, call, count.
 
 use std::fmt;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -113,11 +113,13 @@ impl Invoker {
             deadline: started + invocation.budget.min(entry.spec.limits.timeout),
             record: Record::new(entry, invocation.origin, started),
         };
-        let run = self.run(call.record.entry(), invocation, started);
-        let result = match bounded(call.deadline, run).await {
-            Ok(result) => result,
-            Err(stopped) => Err(stopped_error(&stopped, call.record.entry(), started)),
+        // The block ends the borrow: what the call holds goes on with its reply.
+        let result = {
+            let run = pin!(self.run(call.record.entry(), invocation, started));
+            bounded(call.deadline, run).await
         };
+        let result = result
+            .unwrap_or_else(|stopped| Err(stopped_error(&stopped, call.record.entry(), started)));
         match result {
             Ok((reply, held)) => Ok(call.reply(reply, held)),
             Err(error) => {
@@ -184,7 +186,7 @@ impl Invoker {
         let id = invocation.id;
         let mut reply = lease.instance.call(invocation, context).await?;
         if reply.publish {
-            reply = publish(entry, id, publication, reply).await?;
+            reply = Box::pin(publish(entry, id, publication, reply)).await?;
         }
         // A reply that is all there holds nothing any more.
         let held = matches!(reply.body, Body::Stream(_)).then(|| {

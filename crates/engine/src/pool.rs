@@ -51,6 +51,11 @@ impl Pool {
                 cold: false,
             });
         }
+        // Boxed, so that calls of a started instance do not carry the room for it along.
+        Box::pin(self.start()).await
+    }
+
+    async fn start(&self) -> Result<Lease, Error> {
         let slot = self.slot.load_full();
         let mut cold = false;
         let instance = slot

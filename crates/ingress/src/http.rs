@@ -68,7 +68,7 @@ pub async fn run(
     invoker: Invoker,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let door = Arc::new(Door::new(config, invoker));
+    let door = Arc::new(Door::new(config, invoker, shutdown.clone()));
     let connections = Arc::new(Semaphore::new(config.connections_max as usize));
     let tasks = TaskTracker::new();
     while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {

@@ -16,6 +16,8 @@ pub(crate) fn start(config: &Config) -> Result<(), Error> {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // They would go to standard error too, which panics when it is closed.
+        .log_internal_errors(false)
         .with_ansi(!plain && std::io::stderr().is_terminal());
     let started = match config.log_format {
         LogFormat::Text => log.try_init(),

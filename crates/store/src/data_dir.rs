@@ -25,8 +25,15 @@ const TOKEN_FILE: &str = "token";
 const FOLDERS: [&str; 3] = ["artifacts", "images", "logs"];
 
 /// What a new data folder may hold before its format is written: what an interrupted first start
-/// left, and what a fresh file system brings along.
-const NOT_FOREIGN: [&str; 3] = [LOCK_FILE, ".format.tmp", "lost+found"];
+/// left, what a fresh file system brings along, and what people put there beforehand, which is the
+/// node's configuration and a token of their own.
+const NOT_FOREIGN: [&str; 5] = [
+    LOCK_FILE,
+    ".format.tmp",
+    "lost+found",
+    "node.toml",
+    TOKEN_FILE,
+];
 
 /// Longest small file read whole (`format`, `lock`, `token`); ours are under 100 bytes.
 const SMALL_FILE_BYTES_MAX: u64 = 4096;

@@ -16,6 +16,7 @@ use mote_core::error::Error;
 use mote_core::invocation::{FunctionId, Meta};
 use mote_engine::invoker::Invoker;
 use mote_engine::published::{Published, Resource, Watch};
+use tokio_util::sync::CancellationToken;
 
 use super::reply::ReplyBody;
 
@@ -39,6 +40,7 @@ pub(super) fn response(
     invoker: &Invoker,
     function: FunctionId,
     meta: &Meta,
+    shutdown: &CancellationToken,
 ) -> Result<Response<ReplyBody>, Error> {
     let query = meta.query().map(str::to_owned);
     let resource = Resource {
@@ -50,7 +52,8 @@ pub(super) fn response(
     let first = watch.current().map(|value| event(&value));
     let events = Events {
         first,
-        next: next(watch),
+        next: next(watch, shutdown.clone()),
+        shutdown: shutdown.clone(),
     };
     let mut response = Response::new(ReplyBody::stream(Box::pin(events)));
     let headers = response.headers_mut();
@@ -67,11 +70,15 @@ type Next = Pin<Box<dyn Future<Output = Option<(Bytes, Watch)>> + Send>>;
 struct Events {
     first: Option<Bytes>,
     next: Next,
+    shutdown: CancellationToken,
 }
 
-fn next(mut watch: Watch) -> Next {
+/// The next event; `None` when the function or the node goes.
+fn next(mut watch: Watch, shutdown: CancellationToken) -> Next {
     Box::pin(async move {
-        match tokio::time::timeout(KEEP_ALIVE, watch.changed()).await {
+        let changed = tokio::time::timeout(KEEP_ALIVE, watch.changed());
+        let come = shutdown.run_until_cancelled(changed).await?;
+        match come {
             Ok(Some(value)) => Some((event(&value), watch)),
             Ok(None) => None,
             Err(_) => Some((Bytes::from_static(b":\n\n"), watch)),
@@ -92,7 +99,7 @@ impl http_body::Body for Events {
         }
         self.next.poll_unpin(cx).map(|come| {
             let (bytes, watch) = come?;
-            self.next = next(watch);
+            self.next = next(watch, self.shutdown.clone());
             Some(Ok(Frame::data(bytes)))
         })
     }

@@ -113,7 +113,15 @@ impl Guarded {
 
     /// Waits for bytes no longer than patience lasts.
     fn wait_for_bytes(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let idle = self.patience.idle;
         let Some(deadline) = self.activity.deadline(&self.patience) else {
+            // Nobody may look here again when the request has ended, so time is kept meanwhile too.
+            let start = || Box::pin(sleep_until(Instant::now() + idle));
+            let silent = self.silent.get_or_insert_with(start);
+            if silent.as_mut().poll(cx).is_ready() {
+                silent.as_mut().reset(Instant::now() + idle);
+                return silent.as_mut().poll(cx).map(Ok);
+            }
             return Poll::Pending;
         };
         let silent = self

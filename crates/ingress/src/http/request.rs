@@ -16,6 +16,7 @@ use mote_core::spec::TIMEOUT_MAX;
 use mote_engine::invoker::Invoker;
 use mote_engine::plan::Entry;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use super::Config;
 use super::events;
@@ -27,6 +28,7 @@ pub(super) struct Door {
     pub(super) config: Config,
     invoker: Invoker,
     collecting: Arc<Semaphore>,
+    shutdown: CancellationToken,
 }
 
 /// The prefix that other platforms' clients use.
@@ -37,12 +39,13 @@ const PLATFORM: &str = "/-/";
 const ALLOW: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
 impl Door {
-    pub(super) fn new(config: Config, invoker: Invoker) -> Self {
+    pub(super) fn new(config: Config, invoker: Invoker, shutdown: CancellationToken) -> Self {
         let collecting = Arc::new(Semaphore::new(config.collecting_bytes_max as usize));
         Self {
             config,
             invoker,
             collecting,
+            shutdown,
         }
     }
 
@@ -99,7 +102,7 @@ impl Door {
         let body = if body.is_end_stream() {
             Body::empty()
         } else {
-            let body = self.body(&function, &parts, body).await;
+            let body = Box::pin(self.body(&function, &parts, body)).await;
             body.map_err(|error| self.refused(error))?
         };
         let meta = Meta {
@@ -109,7 +112,7 @@ impl Door {
             headers: parts.headers,
         };
         if function.observable && events::wanted(&meta) {
-            return events::response(&self.invoker, function.id, &meta);
+            return events::response(&self.invoker, function.id, &meta, &self.shutdown);
         }
         let invocation = Invocation {
             id,

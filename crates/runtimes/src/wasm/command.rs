@@ -3,6 +3,7 @@
 //! The environment tells of the request as CGI does (RFC 3875 §4.1), headers as `HTTP_…`. Exit code
 //! 0 is an answer, any other a failure; standard error goes to the log.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use http::{HeaderValue, header};
@@ -52,12 +53,15 @@ pub(super) async fn call(
     store.data_mut().command = Some(Box::new(command));
 
     let meter = Arc::clone(&store.data().meter);
-    let run = async {
-        let instance = pre.0.instantiate_async(&mut store).await?;
-        let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
-        start.call_async(&mut store, ()).await
+    let done = {
+        let run = pin!(async {
+            let instance = pre.0.instantiate_async(&mut store).await?;
+            let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
+            start.call_async(&mut store, ()).await
+        });
+        meter.run(loaded.ticker(), shard.number, run).await
     };
-    if let Err(error) = meter.run(loaded.ticker(), shard.number, run).await {
+    if let Err(error) = done {
         match error.downcast_ref::<I32Exit>() {
             Some(I32Exit(0)) => {}
             Some(I32Exit(code)) => {

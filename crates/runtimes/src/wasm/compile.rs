@@ -18,7 +18,7 @@ use wasmtime::{Engine, Module};
 
 use super::CompileLimits;
 use super::engines::{Engines, Tier, compiling};
-use super::image::{Images, Shape};
+use super::image::{Images, NO_ROOM_HINT, Shape};
 
 /// The first argument of the child. Whoever starts with it must call [`child`] at once.
 pub const CHILD_ARGUMENT: &str = "__compile";
@@ -115,6 +115,9 @@ impl Compiler {
         use std::os::unix::process::ExitStatusExt;
         let text = String::from_utf8_lossy(&output.stderr);
         let text = text.trim();
+        if output.status.code() == Some(NO_ROOM.into()) {
+            return Error::new(ErrorKind::StorageFull, text.to_owned()).with_hint(NO_ROOM_HINT);
+        }
         // A failed allocation aborts, and CPU time over the limit is a signal too.
         match output.status.signal() {
             Some(signal) if text.contains("memory allocation") || signal == 9 || signal == 11 => {
@@ -175,14 +178,44 @@ pub fn child(arguments: &[OsString]) -> u8 {
             use std::io::Write;
             u8::from(writeln!(std::io::stdout(), "{}", shape.label()).is_err())
         }
-        Err(complaint) => {
-            eprintln!("{complaint}");
-            1
+        Err(Complaint { text, exit }) => {
+            eprintln!("{text}");
+            exit
         }
     }
 }
 
-fn compile(arguments: &[OsString]) -> Result<Shape, String> {
+/// What the child says when it cannot do its work, and its exit code.
+struct Complaint {
+    text: String,
+    exit: u8,
+}
+
+/// The exit code of a child that found no room for its image.
+const NO_ROOM: u8 = 3;
+
+impl From<String> for Complaint {
+    fn from(text: String) -> Self {
+        Self { text, exit: 1 }
+    }
+}
+
+impl From<&str> for Complaint {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+fn unwritten(error: &std::io::Error) -> Complaint {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    let full = matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge);
+    Complaint {
+        text: format!("could not write the image: {error}"),
+        exit: if full { NO_ROOM } else { 1 },
+    }
+}
+
+fn compile(arguments: &[OsString]) -> Result<Shape, Complaint> {
     let [tier, memory, cpu, input, output] = arguments else {
         return Err("this is how the node compiles code; it is not for people".into());
     };
@@ -196,7 +229,7 @@ fn compile(arguments: &[OsString]) -> Result<Shape, String> {
         std::fs::read(input).map_err(|error| format!("could not read the artifact: {error}"))?;
     let engine = compiling(tier).map_err(|error| format!("{error:#}"))?;
     let (image, shape) = translate(&engine, &code)?;
-    std::fs::write(output, image).map_err(|error| format!("could not write the image: {error}"))?;
+    std::fs::write(output, image).map_err(|error| unwritten(&error))?;
     Ok(shape)
 }
 

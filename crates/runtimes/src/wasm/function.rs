@@ -1,5 +1,6 @@
 //! A call of a component of our own world: bytes in, bytes out.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -27,18 +28,18 @@ pub(super) async fn call(
     let call = Call::new(invocation.id, invocation.meta, context.log, spec);
     let (mut store, warm) = loaded.store(shard, call);
     let meter = Arc::clone(&store.data().meter);
-    let run = async {
-        let (guest, calls) = match warm {
-            Some((Guest::Function(guest), calls)) => (guest, calls),
-            _ => (pre.instantiate_async(&mut store).await?, 0),
-        };
-        let result = guest.call_handle(&mut store, &body).await?;
-        Ok((result, guest, calls + 1))
+    let done = {
+        let run = pin!(async {
+            let (guest, calls) = match warm {
+                Some((Guest::Function(guest), calls)) => (guest, calls),
+                _ => (pre.instantiate_async(&mut store).await?, 0),
+            };
+            let result = guest.call_handle(&mut store, &body).await?;
+            Ok((result, guest, calls + 1))
+        });
+        meter.run(loaded.ticker(), shard.number, run).await
     };
-    let (result, guest, calls) = match meter.run(loaded.ticker(), shard.number, run).await {
-        Ok(done) => done,
-        Err(error) => return Err(guest_error(&error, Some(store.data()))),
-    };
+    let (result, guest, calls) = done.map_err(|error| guest_error(&error, Some(store.data())))?;
     let reply = match result {
         Ok(bytes) => answer(store.data_mut(), checked_body(bytes, spec)?),
         Err(reason) => {

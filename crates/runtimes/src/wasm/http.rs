@@ -3,15 +3,16 @@
 //! The guest goes on running while its reply is read: its future moves into the reply's body, so
 //! that reading the body drives the guest and dropping it ends the guest, without a task of its own.
 
+use std::collections::VecDeque;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderValue, Request, Response, header};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 use mote_core::body::Body;
 use mote_core::error::{Error, ErrorKind};
@@ -105,7 +106,30 @@ pub(super) async fn call(
         }
     })
     .await?;
-    reply(response, guest).await
+    let (mut parts, body) = response.into_parts();
+    let publish = parts.headers.remove(PUBLISH);
+    let publish = publish.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
+    let mut body = ReplyBody {
+        head: VecDeque::new(),
+        body,
+        guest,
+        warm: None,
+    };
+    let body = match std::future::poll_fn(|cx| Poll::Ready(body.gather(cx))).await? {
+        Some(bytes) => {
+            if let Some(warm) = body.warm {
+                loaded.keep(shard, warm);
+            }
+            Body::Bytes(bytes)
+        }
+        None => Body::Stream(Box::pin(body)),
+    };
+    Ok(Reply {
+        status: parts.status,
+        headers: parts.headers,
+        body,
+        publish,
+    })
 }
 
 async fn metered<F: Future>(
@@ -114,7 +138,7 @@ async fn metered<F: Future>(
     shard: usize,
     future: F,
 ) -> F::Output {
-    meter.run(&ticker, shard, future).await
+    meter.run(&ticker, shard, pin!(future)).await
 }
 
 /// The request as the guest sees it: paths begin after the function's name.
@@ -163,49 +187,68 @@ fn limited(
         .map_err(|error| wasmtime_wasi_http::Error::InternalError(Some(error.to_string())))
 }
 
-async fn reply(
-    response: Response<HyperOutgoingBody>,
-    guest: Option<GuestFuture>,
-) -> Result<Reply, Error> {
-    let (mut parts, body) = response.into_parts();
-    let publish = parts
-        .headers
-        .remove(PUBLISH)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
-    let mut body = ReplyBody { body, guest };
-    let body = match body.all_there() {
-        Some(bytes) => Body::Bytes(bytes?),
-        None => Body::Stream(Box::pin(body)),
-    };
-    Ok(Reply {
-        status: parts.status,
-        headers: parts.headers,
-        body,
-        publish,
-    })
-}
-
 /// What the guest writes, and the guest that writes it.
 struct ReplyBody {
+    /// Pieces that were gathered already.
+    head: VecDeque<Bytes>,
     body: HyperOutgoingBody,
     guest: Option<GuestFuture>,
+    /// The guest's store, when it is done and may serve another call.
+    warm: Option<Warm>,
 }
 
+/// Most bytes that are gathered before a reply becomes a stream.
+const GATHER_BYTES_MAX: usize = 64 << 10;
+
 impl ReplyBody {
-    /// The whole body, if the guest is done and wrote no more than one piece: a reply that needs no
-    /// stream.
-    fn all_there(&mut self) -> Option<Result<Bytes, Error>> {
-        if self.guest.is_some()
-            || self
-                .body
-                .size_hint()
-                .exact()
-                .is_none_or(|length| length > 0)
-                && !self.body.is_end_stream()
-        {
-            return None;
+    /// The whole body, if the guest can write it without being waited for: such a reply needs no
+    /// stream. What was written until then stays at the head of the stream.
+    fn gather(&mut self, cx: &mut Context<'_>) -> Result<Option<Bytes>, Error> {
+        let mut bytes = 0;
+        while bytes <= GATHER_BYTES_MAX {
+            match self.poll_rest(cx) {
+                Poll::Pending => return Ok(None),
+                Poll::Ready(None) if self.head.len() <= 1 => {
+                    return Ok(Some(self.head.pop_front().unwrap_or_default()));
+                }
+                Poll::Ready(None) => {
+                    return Ok(Some(self.head.iter().flatten().copied().collect()));
+                }
+                // Trailers need a stream to trail; those of a short reply are dropped.
+                Poll::Ready(Some(frame)) => {
+                    if let Ok(data) = frame?.into_data() {
+                        bytes += data.len();
+                        self.head.push_back(data);
+                    }
+                }
+            }
         }
-        Some(Ok(Bytes::new()))
+        Ok(None)
+    }
+
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        loop {
+            let frame = Pin::new(&mut self.body).poll_frame(cx);
+            if let Poll::Ready(Some(frame)) = frame {
+                let broken = |error| failed(format!("the reply broke off: {error:?}"));
+                return Poll::Ready(Some(frame.map_err(broken)));
+            }
+            let Some(guest) = &mut self.guest else {
+                return frame.map(|_| None);
+            };
+            // A body that ended waits for its guest, which may still fail.
+            match guest.poll_unpin(cx) {
+                Poll::Ready(Ok(warm)) => {
+                    self.guest = None;
+                    self.warm = warm;
+                }
+                Poll::Ready(Err(error)) => {
+                    self.guest = None;
+                    return Poll::Ready(Some(Err(error)));
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
     }
 }
 
@@ -217,32 +260,14 @@ impl http_body::Body for ReplyBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        loop {
-            if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-                return Poll::Ready(frame.map(|frame| {
-                    frame.map_err(|error| failed(format!("the reply broke off: {error:?}")))
-                }));
-            }
-            let Some(guest) = &mut self.guest else {
-                return Poll::Pending;
-            };
-            match guest.poll_unpin(cx) {
-                Poll::Ready(Ok(_)) => self.guest = None,
-                Poll::Ready(Err(error)) => {
-                    self.guest = None;
-                    return Poll::Ready(Some(Err(error)));
-                }
-                Poll::Pending => return Poll::Pending,
-            }
+        match self.head.pop_front() {
+            Some(data) => Poll::Ready(Some(Ok(Frame::data(data)))),
+            None => self.poll_rest(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.guest.is_none() && self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.head.is_empty() && self.guest.is_none() && self.body.is_end_stream()
     }
 }
 

@@ -83,6 +83,10 @@ impl Shape {
     }
 }
 
+/// What to do about a full disk.
+pub(super) const NO_ROOM_HINT: &str =
+    "free space on this disk, or remove functions that are not needed";
+
 /// How long an image that nobody uses is kept: a deploy that made it may still be under way.
 const GRACE: Duration = Duration::from_secs(3600);
 
@@ -224,16 +228,13 @@ impl Images {
     }
 
     fn io(&self, doing: &str, error: &std::io::Error) -> Error {
-        let kind = match error.kind() {
+        let message = format!("could not {doing} in {}: {error}", self.folder.display());
+        match error.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                ErrorKind::StorageFull
+                Error::new(ErrorKind::StorageFull, message).with_hint(NO_ROOM_HINT)
             }
-            _ => ErrorKind::Internal,
-        };
-        Error::new(
-            kind,
-            format!("could not {doing} in {}: {error}", self.folder.display()),
-        )
+            _ => Error::new(ErrorKind::Internal, message),
+        }
     }
 }
 

@@ -9,7 +9,7 @@
 //! the machine itself is short of processors that is more than the true CPU time.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::Thread;
@@ -138,14 +138,13 @@ impl Meter {
         Duration::from_nanos(self.used.load(Ordering::Relaxed) + now.saturating_sub(since))
     }
 
-    /// Runs a guest's future, taking its time.
+    /// Runs a guest's future, pinned by the caller, taking its time.
     pub(super) async fn run<F: Future>(
         &self,
         ticker: &Ticker,
         shard: usize,
-        future: F,
+        mut future: Pin<&mut F>,
     ) -> F::Output {
-        let mut future = pin!(future);
         let mut first = true;
         std::future::poll_fn(|cx| {
             // The first run begins at the base, which spares most calls a look at the clock.

@@ -1,11 +1,11 @@
 //! A Wasm function that is ready on this node: an image on disk, and per engine what is needed to
 //! start calls from it.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use http::HeaderMap;
-use http::Method;
-use http::uri::PathAndQuery;
+use ::http::uri::PathAndQuery;
+use ::http::{HeaderMap, Method};
 use mote_core::body::Body;
 use mote_core::error::{Error, ErrorKind};
 use mote_core::invocation::{Invocation, InvocationId, Meta};
@@ -18,9 +18,11 @@ use wasmtime::{Engine, Store};
 use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 
 use super::Wasm;
-use super::command::CommandPre;
+use super::command::{self, CommandPre};
 use super::engines::Engines;
 use super::failure::guest_error;
+use super::function;
+use super::http;
 use super::image::{Images, Shape, load_component, load_module};
 use super::store::{Call, CallState};
 use super::world::{self, Function, FunctionPre};
@@ -261,7 +263,7 @@ impl Loaded {
                 Code::Command(_) => Ok(()),
             }
         };
-        let tried = meter.run(self.ticker(), shard.number, trial).await;
+        let tried = meter.run(self.ticker(), shard.number, pin!(trial)).await;
         tried.map_err(|error| guest_error(&error, Some(store.data())))
     }
 }
@@ -278,18 +280,16 @@ impl Instance for Loaded {
         invocation: Invocation,
         context: CallContext,
     ) -> BoxFuture<'a, Result<Reply, Error>> {
-        Box::pin(async move {
-            let shard = self.shard()?;
-            match &shard.code {
-                Code::Function(pre) => {
-                    super::function::call(self, shard, pre, invocation, context).await
-                }
-                Code::Http(pre) => super::http::call(self, shard, pre, invocation, context).await,
-                Code::Command(pre) => {
-                    super::command::call(self, shard, pre, invocation, context).await
-                }
-            }
-        })
+        let shard = match self.shard() {
+            Ok(shard) => shard,
+            Err(error) => return Box::pin(async move { Err(error) }),
+        };
+        // A box for each shape, as large as that shape needs.
+        match &shard.code {
+            Code::Function(pre) => Box::pin(function::call(self, shard, pre, invocation, context)),
+            Code::Http(pre) => Box::pin(http::call(self, shard, pre, invocation, context)),
+            Code::Command(pre) => Box::pin(command::call(self, shard, pre, invocation, context)),
+        }
     }
 
     fn idle_bytes(&self) -> u64 {
