@@ -184,6 +184,28 @@ async fn shards_share_the_work() {
 }
 
 #[tokio::test]
+async fn a_crowd_leaves_the_thread_to_others() {
+    let node = Node::start().await;
+    // The door's only thread is this one, so all of them wait until the first await.
+    let crowd = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    for id in 0..1000 {
+        let request = Client::request(id, "GET", "/echo", b"");
+        crowd.send_to(&request, node.address).unwrap();
+    }
+    let (mut taken, mut most) = (0, 0);
+    while taken == 0 || node.counter("datagrams_in") > taken {
+        let before = std::mem::replace(&mut taken, node.counter("datagrams_in"));
+        most = most.max(taken - before);
+        // Twice, because the first time may be when the door yields.
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+    }
+    assert!(taken > 256, "the kernel kept {taken}");
+    assert!(most <= 256, "{most} of {taken} in one turn");
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn both_kinds_of_addresses_are_served() {
     let node = Node::start_with(|config| config.address = "[::]:0".parse().unwrap()).await;
     for local in ["127.0.0.1", "127.0.0.2", "::1"] {
