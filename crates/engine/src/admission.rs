@@ -146,13 +146,16 @@ impl<'a> Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let waiting = self.0.waiting.fetch_sub(1, Ordering::SeqCst);
-        // A permit that was handed to one that gave up goes back when nobody else can take it.
-        if waiting == 1
-            && let Ok(handed) = self.0.handed.try_acquire()
-        {
-            handed.forget();
-            self.0.release();
+        if waiting > 1 {
+            return;
         }
+        // Permits that were handed to those that gave up go back when nobody else can take them.
+        let mut left = 0;
+        while let Ok(handed) = self.0.handed.try_acquire() {
+            handed.forget();
+            left += 1;
+        }
+        (0..left).for_each(|_| self.0.release());
     }
 }
 
@@ -174,6 +177,22 @@ mod tests {
         assert_eq!((gate.in_flight(), gate.waiting()), (1, 0));
         drop(permit);
         assert_eq!(gate.in_flight(), 0);
+    }
+
+    #[tokio::test]
+    async fn permits_handed_to_several_that_gave_up_are_not_lost() {
+        let gate = Gate::new(3, 3);
+        let mut running = Vec::new();
+        for _ in 0..3 {
+            running.push(gate.enter().await.unwrap());
+        }
+        let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(gate.enter())).collect();
+        for one in &mut waiting {
+            assert!(one.as_mut().now_or_never().is_none());
+        }
+        drop(running);
+        drop(waiting);
+        assert_eq!((gate.in_flight(), gate.waiting()), (0, 0));
     }
 
     #[tokio::test]
