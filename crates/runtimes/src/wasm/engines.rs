@@ -8,7 +8,7 @@
 use std::cell::Cell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use mote_core::error::{Error, ErrorKind};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
@@ -39,9 +39,21 @@ impl Tier {
 #[derive(Debug)]
 pub(super) struct Engines {
     shards: Vec<Engine>,
+    /// How many stores are kept for later calls on each engine.
+    kept: Vec<Arc<AtomicU32>>,
     tier: Tier,
     fingerprint: String,
     ticker: Arc<Ticker>,
+}
+
+/// Room for a store that is kept on an engine; given back on drop.
+#[derive(Debug)]
+pub(super) struct Place(Arc<AtomicU32>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Engines {
@@ -60,6 +72,7 @@ impl Engines {
                     let fingerprint = fingerprint(&engines[0]);
                     let ticker = Ticker::start(engines.clone())?;
                     return Ok(Self {
+                        kept: engines.iter().map(|_| Arc::default()).collect(),
                         shards: engines,
                         tier,
                         fingerprint,
@@ -81,6 +94,15 @@ impl Engines {
     pub(super) fn current(&self) -> (usize, &Engine) {
         let shard = thread_number() % self.shards.len();
         (shard, &self.shards[shard])
+    }
+
+    /// Room to keep a store on an engine, if there is any.
+    pub(super) fn place(&self, shard: usize) -> Option<Place> {
+        let kept = &self.kept[shard];
+        let more = |kept: u32| (kept < KEPT_MAX).then_some(kept + 1);
+        kept.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .ok()?;
+        Some(Place(Arc::clone(kept)))
     }
 
     pub(super) fn count(&self) -> usize {
@@ -141,15 +163,22 @@ fn base(tier: Tier) -> Config {
     config
 }
 
+/// Room beside that for calls: a deploy tries its code out, also on a node with all its calls.
+const TRIALS_MAX: u32 = 4;
+/// Most stores that are kept for later calls on one engine, of all functions together; they too
+/// have room beside that for calls, so that a function that keeps stores takes none from others.
+const KEPT_MAX: u32 = 64;
+
 fn config(tier: Tier, calls_max: u32) -> Config {
     let mut config = base(tier);
     if tier == Tier::Pool {
         let mut pool = PoolingAllocationConfig::new();
-        pool.total_component_instances(calls_max)
-            .total_core_instances(calls_max.saturating_mul(4))
-            .total_memories(calls_max.saturating_mul(2))
-            .total_tables(calls_max.saturating_mul(4))
-            .total_stacks(calls_max)
+        let stores_max = calls_max.saturating_add(TRIALS_MAX + KEPT_MAX);
+        pool.total_component_instances(stores_max)
+            .total_core_instances(stores_max.saturating_mul(4))
+            .total_memories(stores_max.saturating_mul(2))
+            .total_tables(stores_max.saturating_mul(4))
+            .total_stacks(stores_max)
             .max_core_instances_per_component(32)
             .max_memories_per_component(16)
             .max_tables_per_component(32)

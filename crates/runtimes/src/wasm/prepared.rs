@@ -19,7 +19,7 @@ use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 
 use super::Wasm;
 use super::command::{self, CommandPre};
-use super::engines::Engines;
+use super::engines::{Engines, Place};
 use super::failure::guest_error;
 use super::function;
 use super::http;
@@ -119,7 +119,7 @@ pub(super) struct Shard {
     pub(super) engine: Engine,
     pub(super) code: Code,
     /// Stores that may serve more calls, when the spec allows reuse.
-    warm: Mutex<Vec<Warm>>,
+    warm: Mutex<Vec<Kept>>,
 }
 
 /// What a shape needs to start a call.
@@ -136,14 +136,17 @@ pub(super) struct Warm {
     pub(super) calls: u32,
 }
 
+/// A warm store in its place. The store goes before the place does.
+struct Kept {
+    warm: Warm,
+    _place: Place,
+}
+
 /// An instance inside a store.
 pub(super) enum Guest {
     Function(Function),
     Http(Proxy),
 }
-
-/// Most stores that are kept warm for a function on one engine.
-const WARM_MAX: usize = 64;
 
 impl Loaded {
     /// The function on this thread's engine, mapped on first use.
@@ -217,12 +220,13 @@ impl Loaded {
         call: Call,
     ) -> (Store<CallState>, Option<(Guest, u32)>) {
         if self.function.spec.reuse > 1
-            && let Some(Warm {
+            && let Some(Kept { warm, .. }) = shard.warm().pop()
+        {
+            let Warm {
                 mut store,
                 guest,
                 calls,
-            }) = shard.warm().pop()
-        {
+            } = warm;
             store.data_mut().renew(call);
             super::store::interrupt(&mut store, self.function.spec.limits.cpu);
             return (store, Some((guest, calls)));
@@ -235,11 +239,13 @@ impl Loaded {
 
     /// Keeps a store for another call, if the spec allows one more.
     pub(super) fn keep(&self, shard: &Shard, warm: Warm) {
-        if warm.calls < self.function.spec.reuse {
-            let mut all = shard.warm();
-            if all.len() < WARM_MAX {
-                all.push(warm);
-            }
+        if warm.calls < self.function.spec.reuse
+            && let Some(place) = self.function.engines.place(shard.number)
+        {
+            shard.warm().push(Kept {
+                warm,
+                _place: place,
+            });
         }
     }
 
@@ -269,7 +275,7 @@ impl Loaded {
 }
 
 impl Shard {
-    fn warm(&self) -> std::sync::MutexGuard<'_, Vec<Warm>> {
+    fn warm(&self) -> std::sync::MutexGuard<'_, Vec<Kept>> {
         self.warm.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
