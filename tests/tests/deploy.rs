@@ -133,7 +133,7 @@ fn an_older_version_can_be_made_live_again() {
         (&function["version"], &function["spec"]["memory"]),
         (&json!(1), &json!("64MiB"))
     );
-    node.mote(&["rollback", "f", "--version", "2"]).ok();
+    node.mote(&["rollback", "f", "--to", "2"]).ok();
     assert_eq!(node.get("/f").expect(200).text(), "two");
     assert_eq!(node.function("f")["spec"]["memory"], "1MiB");
 
@@ -159,14 +159,14 @@ fn five_versions_are_kept() {
     }
     assert_eq!(versions(&node.function("f")), [4, 5, 6, 7, 8]);
     for number in [4, 8, 6] {
-        node.mote(&["rollback", "f", "--version", &number.to_string()])
+        node.mote(&["rollback", "f", "--to", &number.to_string()])
             .ok();
         assert_eq!(
             node.get("/f").expect(200).text(),
             format!("version {number}")
         );
     }
-    node.mote(&["rollback", "f", "--version", "3"])
+    node.mote(&["rollback", "f", "--to", "3"])
         .failed(4, &["no version 3"]);
     let shown = node.mote(&["show", "f"]).ok();
     assert!(shown.contains('4') && shown.contains("live"), "{shown}");
