@@ -72,7 +72,7 @@ mod tests {
         assert_eq!(bounded(deadline, never).await, Err(Stopped::Late));
         let panics = pin!(async { panic!("guest") });
         assert_eq!(
-            bounded::<_>(deadline, panics).await.map(|()| ()),
+            bounded::<_>(deadline, panics).await,
             Err(Stopped::Panicked)
         );
     }
