@@ -48,7 +48,7 @@ pub(super) async fn call(
     let body = invocation.body.collect(spec.limits.body_bytes).await?;
     let call = Call::new(invocation.id, invocation.meta, context.log, spec);
     let output = MemoryOutputPipe::new(limit);
-    let mut store = CallState::store(&shard.engine, spec, call);
+    let mut store = loaded.fresh_store(shard, call)?;
     let command = command_context(store.data(), MemoryInputPipe::new(body), output.clone());
     store.data_mut().command = Some(Box::new(command));
 

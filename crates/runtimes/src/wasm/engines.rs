@@ -41,18 +41,36 @@ pub(super) struct Engines {
     shards: Vec<Engine>,
     /// How many stores are kept for later calls on each engine.
     kept: Vec<Arc<AtomicU32>>,
+    /// How many extra parts of the pool are taken on each engine.
+    extra: Vec<Arc<AtomicU32>>,
     tier: Tier,
     fingerprint: String,
     ticker: Arc<Ticker>,
 }
 
-/// Room for a store that is kept on an engine; given back on drop.
+/// Room on an engine; given back on drop.
 #[derive(Debug)]
-pub(super) struct Place(Arc<AtomicU32>);
+pub(super) struct Place {
+    taken: Arc<AtomicU32>,
+    count: u32,
+}
+
+impl Place {
+    fn take(taken: &Arc<AtomicU32>, count: u32, max: u32) -> Option<Self> {
+        let more = |taken: u32| taken.checked_add(count).filter(|taken| *taken <= max);
+        taken
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .ok()?;
+        Some(Self {
+            taken: Arc::clone(taken),
+            count,
+        })
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.taken.fetch_sub(self.count, Ordering::Relaxed);
     }
 }
 
@@ -73,6 +91,7 @@ impl Engines {
                     let ticker = Ticker::start(engines.clone())?;
                     return Ok(Self {
                         kept: engines.iter().map(|_| Arc::default()).collect(),
+                        extra: engines.iter().map(|_| Arc::default()).collect(),
                         shards: engines,
                         tier,
                         fingerprint,
@@ -98,11 +117,24 @@ impl Engines {
 
     /// Room to keep a store on an engine, if there is any.
     pub(super) fn place(&self, shard: usize) -> Option<Place> {
-        let kept = &self.kept[shard];
-        let more = |kept: u32| (kept < KEPT_MAX).then_some(kept + 1);
-        kept.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
-            .ok()?;
-        Some(Place(Arc::clone(kept)))
+        Place::take(&self.kept[shard], 1, KEPT_MAX)
+    }
+
+    /// How many parts of the pool beyond its own a call takes that needs so many memories and
+    /// tables. Without a pool there are no parts.
+    pub(super) fn extra_parts(&self, memories: u32, tables: u32) -> u32 {
+        let parts = memories
+            .div_ceil(MEMORIES_OF_CALL)
+            .max(tables.div_ceil(TABLES_OF_CALL));
+        match self.tier {
+            Tier::Pool => parts.saturating_sub(1),
+            Tier::OnDemand => 0,
+        }
+    }
+
+    /// Room for that many, if there is any.
+    pub(super) fn extra(&self, shard: usize, parts: u32) -> Option<Place> {
+        Place::take(&self.extra[shard], parts, EXTRA_MAX)
     }
 
     pub(super) fn count(&self) -> usize {
@@ -168,18 +200,27 @@ const TRIALS_MAX: u32 = 4;
 /// Most stores that are kept for later calls on one engine, of all functions together; they too
 /// have room beside that for calls, so that a function that keeps stores takes none from others.
 const KEPT_MAX: u32 = 64;
+/// Memories and tables that every call can have: its part of the pool.
+const MEMORIES_OF_CALL: u32 = 2;
+const TABLES_OF_CALL: u32 = 4;
+/// Parts of the pool for calls that need more than one, so that they cannot take those of others.
+const EXTRA_MAX: u32 = 64;
+/// Modules of one component.
+const MODULES_MAX: u32 = 32;
 
 fn config(tier: Tier, calls_max: u32) -> Config {
     let mut config = base(tier);
     if tier == Tier::Pool {
         let mut pool = PoolingAllocationConfig::new();
         let stores_max = calls_max.saturating_add(TRIALS_MAX + KEPT_MAX);
+        let parts_max = stores_max.saturating_add(EXTRA_MAX);
         pool.total_component_instances(stores_max)
-            .total_core_instances(stores_max.saturating_mul(4))
-            .total_memories(stores_max.saturating_mul(2))
-            .total_tables(stores_max.saturating_mul(4))
+            // Only counted: an instance takes nothing before it is there.
+            .total_core_instances(stores_max.saturating_mul(MODULES_MAX))
+            .total_memories(parts_max.saturating_mul(MEMORIES_OF_CALL))
+            .total_tables(parts_max.saturating_mul(TABLES_OF_CALL))
             .total_stacks(stores_max)
-            .max_core_instances_per_component(32)
+            .max_core_instances_per_component(MODULES_MAX)
             .max_memories_per_component(16)
             .max_tables_per_component(32)
             .max_memories_per_module(4)

@@ -46,7 +46,7 @@ pub(super) async fn call(
     let spec = &loaded.function.spec;
     let request = request(&invocation.meta, invocation.body, spec.limits.body_bytes)?;
     let call = Call::new(invocation.id, invocation.meta, context.log, spec);
-    let (mut store, warm) = loaded.store(shard, call);
+    let (mut store, warm) = loaded.store(shard, call)?;
     let (sender, mut receiver) = oneshot::channel::<Response_>();
 
     let meter = Arc::clone(&store.data().meter);

@@ -3,6 +3,7 @@
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use ::http::uri::PathAndQuery;
 use ::http::{HeaderMap, Method};
@@ -118,6 +119,8 @@ pub(super) struct Shard {
     pub(super) number: usize,
     pub(super) engine: Engine,
     pub(super) code: Code,
+    /// Parts of the pool that a call takes beyond its own.
+    extra: u32,
     /// Stores that may serve more calls, when the spec allows reuse.
     warm: Mutex<Vec<Kept>>,
 }
@@ -147,6 +150,9 @@ pub(super) enum Guest {
     Function(Function),
     Http(Proxy),
 }
+
+/// An instance that has served calls, and how many.
+type Used = (Guest, u32);
 
 impl Loaded {
     /// The function on this thread's engine, mapped on first use.
@@ -181,31 +187,35 @@ impl Loaded {
             )
             .with_hint("build it for mote:function, wasi:http 0.2 or WASI preview 1")
         };
-        let code = match shape {
+        let (code, needs) = match shape {
             Shape::Function => {
                 let component = load_component(engine, &path).map_err(failed)?;
+                let needs = component.resources_required();
                 let linker = component_linker(engine).map_err(failed)?;
                 let pre = linker
                     .instantiate_pre(&component)
                     .and_then(FunctionPre::new);
-                Code::Function(pre.map_err(refused)?)
+                (Code::Function(pre.map_err(refused)?), needs)
             }
             Shape::Http => {
                 let component = load_component(engine, &path).map_err(failed)?;
+                let needs = component.resources_required();
                 let linker = component_linker(engine).map_err(failed)?;
-                Code::Http(
-                    linker
-                        .instantiate_pre(&component)
-                        .and_then(ProxyPre::new)
-                        .map_err(refused)?,
-                )
+                let pre = linker.instantiate_pre(&component).and_then(ProxyPre::new);
+                (Code::Http(pre.map_err(refused)?), needs)
             }
             Shape::Command => {
                 let module = load_module(engine, &path).map_err(failed)?;
-                Code::Command(CommandPre::new(engine, &module).map_err(refused)?)
+                let needs = Some(module.resources_required());
+                let pre = CommandPre::new(engine, &module).map_err(refused)?;
+                (Code::Command(pre), needs)
             }
         };
+        // What cannot be told beforehand is taken to be all that the pool allows for a component.
+        let (memories, tables) =
+            needs.map_or((16, 32), |needs| (needs.num_memories, needs.num_tables));
         Ok(Shard {
+            extra: self.function.engines.extra_parts(memories, tables),
             number,
             engine: engine.clone(),
             code,
@@ -218,7 +228,7 @@ impl Loaded {
         &self,
         shard: &Shard,
         call: Call,
-    ) -> (Store<CallState>, Option<(Guest, u32)>) {
+    ) -> Result<(Store<CallState>, Option<Used>), Error> {
         if self.function.spec.reuse > 1
             && let Some(Kept { warm, .. }) = shard.warm().pop()
         {
@@ -229,12 +239,26 @@ impl Loaded {
             } = warm;
             store.data_mut().renew(call);
             super::store::interrupt(&mut store, self.function.spec.limits.cpu);
-            return (store, Some((guest, calls)));
+            return Ok((store, Some((guest, calls))));
         }
-        (
-            CallState::store(&shard.engine, &self.function.spec, call),
-            None,
-        )
+        Ok((self.fresh_store(shard, call)?, None))
+    }
+
+    /// A store for this call, with room for what its code needs.
+    pub(super) fn fresh_store(&self, shard: &Shard, call: Call) -> Result<Store<CallState>, Error> {
+        let mut store = CallState::store(&shard.engine, &self.function.spec, call);
+        if shard.extra > 0 {
+            let extra = self.function.engines.extra(shard.number, shard.extra);
+            let extra = extra.ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Overloaded,
+                    "this node has no room for another instance with so many memories or tables",
+                )
+                .with_retry_after(Duration::from_secs(1))
+            });
+            store.data_mut().extra = Some(extra?);
+        }
+        Ok(store)
     }
 
     /// Keeps a store for another call, if the spec allows one more.
@@ -255,11 +279,7 @@ impl Loaded {
 
     async fn instantiate_once(&self) -> Result<(), Error> {
         let shard = self.shard()?;
-        let mut store = CallState::store(
-            &shard.engine,
-            &self.function.spec,
-            trial_call(&self.function.spec),
-        );
+        let mut store = self.fresh_store(shard, trial_call(&self.function.spec))?;
         let meter = Arc::clone(&store.data().meter);
         let trial = async {
             match &shard.code {

@@ -15,6 +15,7 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use super::engines::Place;
 use super::failure::CpuUsedUp;
 use super::meter::Meter;
 use super::outbound::Outbound;
@@ -30,6 +31,8 @@ pub(super) struct CallState {
     wasi: Option<Box<Wasi>>,
     /// Set for commands, which cannot do without.
     pub(super) command: Option<Box<WasiP1Ctx>>,
+    /// Room for what the guest needs beyond its part of the pool.
+    pub(super) extra: Option<Place>,
 }
 
 /// The call that a store serves now.
@@ -96,6 +99,7 @@ impl CallState {
             call,
             wasi: None,
             command: None,
+            extra: None,
         };
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.limiter);
