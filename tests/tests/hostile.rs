@@ -699,3 +699,47 @@ fn nothing_is_left_of_a_call() {
     let reused = (0..200).filter(|_| node.get("/secret").body.starts_with(b"secret"));
     assert!(reused.count() > 0);
 }
+
+/// Memories come from a pool that functions share; no function may empty it.
+#[test]
+fn a_crowd_of_memories_takes_none_from_others() {
+    let memories: String = (0..15)
+        .map(|n| format!(r#"(core module $m{n} (memory (export "memory") 1)) (core instance $m{n} (instantiate $m{n}))"#))
+        .collect();
+    let wasm = guest::parse(&format!(
+        r#"(component {memories}
+        (core module $guest {MEMORY_AND_REALLOC}
+            (func (export "handle") (param i32 i32) (result i32) (loop $again (br $again)) unreachable))
+        (core instance $guest (instantiate $guest))
+        (func $handle (param "body" (list u8)) (result (result (list u8) (error string)))
+            (canon lift (core func $guest "handle")
+                (memory (core memory $guest "memory")) (realloc (core func $guest "cabi_realloc"))))
+        (export "handle" (func $handle)))"#
+    ));
+    let node = Up::new().flag("--workers", "1").start();
+    node.answers_hello();
+    let spec = json!({"cpu": "30s", "timeout": "30s", "concurrency": 200});
+    // It may be refused for its many memories; if it is not, its calls may fail for want of them.
+    let deployed = node.try_deploy("hoards", &wasm, &spec);
+    let mut calls: Vec<_> = (0..120).map(|_| Connection::open(node.http())).collect();
+    let mut begin = |range: std::ops::Range<usize>, target: &str| {
+        let before =
+            node.metric("mote_calls_total", &[]) + node.metric("mote_calls_in_flight", &[]);
+        let count = range.len() as f64;
+        for call in &mut calls[range] {
+            call.request("GET", target, &[], b"");
+        }
+        mote_tests::eventually::eventually("all calls came in", || {
+            let now =
+                node.metric("mote_calls_total", &[]) + node.metric("mote_calls_in_flight", &[]);
+            now >= before + count
+        });
+    };
+    if deployed.status < 300 {
+        begin(0..100, "/hoards");
+    }
+    // These take what is left over between.
+    node.deploy("loops", &guest::loops(), &spec);
+    begin(100..120, "/loops");
+    node.get("/hello").expect(200);
+}

@@ -61,6 +61,13 @@ fn connections_that_say_nothing_are_closed() {
     idle.request("GET", "/hello", &[], b"");
     idle.reply("GET").unwrap().expect(200);
     assert!(idle.ends());
+    // So is one that was refused, and one that has only said that it speaks HTTP/2.
+    let mut refused = Connection::open(node.http());
+    refused.request("GET", "/nothing", &[], b"");
+    refused.reply("GET").unwrap().expect(404);
+    let mut http2 = Connection::open(node.http());
+    http2.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    assert!(refused.ends() && http2.ends());
     assert!(start.elapsed() < SOON);
 }
 
@@ -209,10 +216,12 @@ fn a_giant_body_is_not_taken_in() {
     let sent = sent.count();
     assert!(sent < 100, "{sent} MiB were taken in");
     // Announced up to a limit that many ask for at once, and never sent: memory is not set aside.
-    let mut waiting: Vec<_> = (0..200).map(|_| Connection::open(node.http())).collect();
-    for connection in &mut waiting {
+    let announce = || {
+        let mut connection = Connection::open(node.http());
         connection.send(b"POST /large HTTP/1.1\r\nhost: x\r\ncontent-length: 200000000\r\n\r\nabc");
-    }
+        connection
+    };
+    let mut waiting: Vec<_> = (0..200).map(|_| announce()).collect();
     let statuses: Vec<u16> = waiting
         .iter_mut()
         .map(|connection| connection.reply("POST").map_or(0, |reply| reply.status))
