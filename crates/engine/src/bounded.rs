@@ -71,9 +71,6 @@ mod tests {
         let never = pin!(std::future::pending::<()>());
         assert_eq!(bounded(deadline, never).await, Err(Stopped::Late));
         let panics = pin!(async { panic!("guest") });
-        assert_eq!(
-            bounded::<_>(deadline, panics).await,
-            Err(Stopped::Panicked)
-        );
+        assert_eq!(bounded::<_>(deadline, panics).await, Err(Stopped::Panicked));
     }
 }

@@ -172,8 +172,9 @@ fn unbound(config: &Config, error: &std::io::Error) -> Error {
     if error.kind() != std::io::ErrorKind::AddrInUse {
         return io_error(&doing, error);
     }
-    Error::new(ErrorKind::Conflict, format!("{doing}: the port is in use"))
-        .with_hint("end the program that uses it, or choose another port with --coap; port 0 picks a free one")
+    Error::new(ErrorKind::Conflict, format!("{doing}: the port is in use")).with_hint(
+        "end the program that uses it, or choose another port with --coap; port 0 picks a free one",
+    )
 }
 
 fn io_error(doing: &str, error: &std::io::Error) -> Error {
