@@ -1,19 +1,21 @@
 //! The admin API: who may use it, what it says of itself, uploads, health and logs.
 
-#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
-
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
-use std::time::{Instant, SystemTime};
 
-use mote_tests::deploy::{digest, example};
-use mote_tests::eventually::eventually;
+use mote_tests::deploy::digest;
 use mote_tests::guest;
 use mote_tests::http::{Connection, request};
 use mote_tests::node::{Node, Up};
-use mote_tests::program::{command, repository, run};
+use mote_tests::program::{command, run};
 use serde_json::{Value, json};
+
+/// A node with a function `f` of one version that answers `one`.
+#[track_caller]
+fn node_with_one() -> Node {
+    let node = Node::start();
+    node.deploy("f", &guest::says("one"), &json!({}));
+    node
+}
 
 #[test]
 fn an_upload_must_be_what_it_says() {

@@ -10,9 +10,8 @@ use std::time::{Instant, SystemTime};
 use mote_tests::deploy::{digest, example};
 use mote_tests::eventually::eventually;
 use mote_tests::guest;
-use mote_tests::http::{Connection, request};
-use mote_tests::node::{Node, Up};
-use mote_tests::program::{command, repository, run};
+use mote_tests::node::Node;
+use mote_tests::program::repository;
 use serde_json::{Value, json};
 
 /// A node with a function `f` of one version that answers `one`.

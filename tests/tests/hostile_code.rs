@@ -7,9 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mote_tests::guest::{self, MEMORY_AND_REALLOC, answer};
-use mote_tests::http::{Connection, Reply};
 use mote_tests::node::{Node, Up};
-use serde_json::{Value, json};
+use serde_json::json;
 
 #[test]
 fn what_was_not_granted_cannot_be_imported() {
