@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 fn node_with_one() -> Node {
     let node = Node::start();
     node.deploy("f", &guest::says("one"), &json!({}));
+    assert_eq!(node.get("/f").expect(200).text(), "one");
     node
 }
 
