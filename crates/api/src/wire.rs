@@ -82,7 +82,7 @@ pub struct FunctionInfo {
     pub app: String,
     /// The number of the live version.
     pub version: u32,
-    /// What the code turned out to be: `function world`, `wasi:http`, `command`.
+    /// What the code turned out to be: `mote:function`, `wasi:http`, `wasi command`.
     pub shape: String,
     /// Limits and grants of the live version.
     pub spec: FunctionSpec,

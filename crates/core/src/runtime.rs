@@ -65,7 +65,7 @@ pub trait Prepared: Send + Sync {
     /// What to record beside the version, so that the next start finds it.
     fn image(&self) -> Option<Image>;
 
-    /// What the code turned out to be, for people: `function world`, `wasi:http`, `command`.
+    /// What the code turned out to be, for people: `mote:function`, `wasi:http`, `wasi command`.
     fn shape(&self) -> &'static str;
 
     /// Whether the function reads its request as a stream; others are given whole bodies.

@@ -36,7 +36,7 @@ impl Node {
     /// A node with the function `f`, its spec changed by `change`.
     async fn with(change: impl FnOnce(&mut FunctionSpec)) -> Self {
         let folder = TempDir::new().unwrap();
-        let data_dir = DataDir::open(&folder.path().join("data")).unwrap();
+        let data_dir = DataDir::open(folder.path().join("data")).unwrap();
         let fake = Arc::new(Fake::default()) as Arc<dyn Runtime>;
         let parts = Parts {
             registry: Arc::new(RedbRegistry::open(&data_dir).unwrap()),
