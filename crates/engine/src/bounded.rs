@@ -36,20 +36,20 @@ pub(crate) async fn bounded<F: Future>(
 
 /// A deadline that costs nothing until somebody has to wait for it: most calls never do.
 #[derive(Debug)]
-pub(crate) struct Timer {
+struct Timer {
     deadline: Instant,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Timer {
-    pub(crate) fn new(deadline: Instant) -> Self {
+    fn new(deadline: Instant) -> Self {
         Self {
             deadline,
             sleep: None,
         }
     }
 
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let deadline = self.deadline;
         self.sleep
             .get_or_insert_with(|| Box::pin(sleep_until(deadline)))

@@ -127,20 +127,11 @@ impl Control {
     /// others are not held up by it.
     pub async fn restore(&self) -> Result<(), Error> {
         let _changing = self.shared.changing.lock().await;
-        let records = self.shared.parts.registry.functions().await?;
+        let mut records = self.shared.parts.registry.functions().await?;
         let mut entries = Vec::new();
-        for record in &records {
-            let Some(version) = record.live() else {
-                continue;
-            };
-            match self
-                .prepare(&version.spec, version.artifact, version.image.clone())
-                .await
-            {
-                Ok(prepared) => entries.push(self.entry(version, &prepared, None)),
-                Err(error) => {
-                    tracing::error!(function = %record.name, %error, "could not bring a function back")
-                }
+        for record in &mut records {
+            if let Err(error) = self.bring_back(record, &mut entries).await {
+                tracing::error!(function = %record.name, %error, "could not bring a function back");
             }
         }
         self.publish(entries);
@@ -149,6 +140,30 @@ impl Control {
             .map(|record| (record.name.clone(), record))
             .collect();
         self.sweep().await;
+        Ok(())
+    }
+
+    async fn bring_back(
+        &self,
+        record: &mut FunctionRecord,
+        entries: &mut Vec<Arc<Entry>>,
+    ) -> Result<(), Error> {
+        let live = record.live;
+        let Some(version) = record
+            .versions
+            .iter_mut()
+            .find(|version| version.number == live)
+        else {
+            return Ok(());
+        };
+        let image = version.image.clone();
+        let prepared = self.prepare(&version.spec, version.artifact, image).await?;
+        entries.push(self.entry(version, &prepared, None));
+        // Another engine than the last time has another image; what is not written down is swept.
+        if version.image != prepared.image() {
+            version.image = prepared.image();
+            self.shared.parts.registry.save(record.clone()).await?;
+        }
         Ok(())
     }
 
@@ -245,10 +260,11 @@ impl Control {
 
         let _changing = self.shared.changing.lock().await;
         let mut record = self.record(name).ok_or_else(|| not_deployed(name))?;
+        // Removed and deployed anew meanwhile, the number may stand for other code.
         let Some(version) = record
             .versions
             .iter_mut()
-            .find(|version| version.number == target.number)
+            .find(|version| **version == target)
         else {
             let message = format!(
                 "version {} of `{name}` was dropped meanwhile",

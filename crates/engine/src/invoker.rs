@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -17,10 +17,11 @@ use mote_core::invocation::{HOPS_MAX, Invocation, InvocationId, Origin};
 use mote_core::log::{Level, LogSink};
 use mote_core::reply::Reply;
 use mote_core::runtime::CallContext;
-use tokio::time::Instant;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep_until};
 
 use crate::admission::Gate;
-use crate::bounded::{Stopped, Timer, bounded};
+use crate::bounded::{Stopped, bounded};
 use crate::outcome::{Outcome, Record};
 use crate::plan::{Entry, Plan};
 use crate::pool::Lease;
@@ -258,104 +259,154 @@ impl Call {
                 self.record.finish(outcome);
                 Body::Bytes(bytes)
             }
-            Body::Stream(stream) => Body::Stream(Box::pin(ReplyStream {
-                stream,
-                left: self.record.entry().spec.limits.body_bytes,
-                timer: Timer::new(self.deadline),
-                call: Some(Streaming {
-                    call: self,
+            Body::Stream(stream) => {
+                let left = self.record.entry().spec.limits.body_bytes;
+                let streaming = Streaming {
+                    stream,
+                    left,
                     outcome,
+                    call: self,
+                    reader: None,
                     _held: held,
-                }),
-            })),
+                };
+                Body::Stream(Box::pin(ReplyStream::new(streaming)))
+            }
         };
         reply
     }
 }
 
-/// A reply's body that ends its call when it ends or is dropped.
+/// A reply's body that ends its call when it ends, is dropped, or is late. The deadline holds even
+/// when nobody reads: a client that opens no window would otherwise keep its call for ever.
 struct ReplyStream {
-    stream: BodyStream,
-    left: u64,
-    timer: Timer,
-    call: Option<Streaming>,
+    streaming: Arc<Mutex<Option<Streaming>>>,
+    deadline: AbortHandle,
+    ended: bool,
 }
 
+/// A call whose reply is on its way.
 struct Streaming {
-    call: Call,
+    stream: BodyStream,
+    left: u64,
     outcome: Outcome,
+    call: Call,
+    /// Who waits for the next frame.
+    reader: Option<Waker>,
     _held: Option<Held>,
 }
 
+type PolledFrame = Poll<Option<Result<Frame<Bytes>, Error>>>;
+
 impl ReplyStream {
-    fn over(&mut self) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let Some(streaming) = &self.call else {
-            return Poll::Ready(None);
-        };
-        let limit = streaming.call.record.entry().spec.limits.body_bytes;
-        self.fail(too_large(limit))
+    fn new(streaming: Streaming) -> Self {
+        let deadline = streaming.call.deadline;
+        let streaming = Arc::new(Mutex::new(Some(streaming)));
+        let late = Arc::downgrade(&streaming);
+        let task = tokio::spawn(async move {
+            sleep_until(deadline).await;
+            let Some(streaming) = late.upgrade() else {
+                return;
+            };
+            let taken = lock(&streaming).take();
+            if let Some(mut streaming) = taken {
+                let (error, reader) = (streaming.late(), streaming.reader.take());
+                streaming.call.fail(&error);
+                reader.inspect(Waker::wake_by_ref);
+            }
+        });
+        Self {
+            streaming,
+            deadline: task.abort_handle(),
+            ended: false,
+        }
     }
 
-    fn late(&mut self) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let Some(streaming) = &self.call else {
-            return Poll::Ready(None);
-        };
-        let record = &streaming.call.record;
-        let error = late(record.entry(), record.elapsed());
-        self.fail(error)
-    }
-
-    fn fail(&mut self, error: Error) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        if let Some(streaming) = self.call.take() {
+    fn fail(&mut self, error: Error) -> PolledFrame {
+        self.ended = true;
+        if let Some(streaming) = lock(&self.streaming).take() {
             streaming.call.fail(&error);
         }
         Poll::Ready(Some(Err(error)))
     }
 }
 
+impl Drop for ReplyStream {
+    fn drop(&mut self) {
+        self.deadline.abort();
+    }
+}
+
+impl Streaming {
+    fn late(&self) -> Error {
+        let record = &self.call.record;
+        late(record.entry(), record.elapsed())
+    }
+
+    /// The next frame, within the function's limit.
+    fn poll(&mut self, cx: &mut Context<'_>) -> PolledFrame {
+        let frame = match self.stream.as_mut().poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => frame,
+            Poll::Pending => {
+                self.reader = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            end => return end,
+        };
+        let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+        let Some(left) = self.left.checked_sub(length) else {
+            let limit = self.call.record.entry().spec.limits.body_bytes;
+            return Poll::Ready(Some(Err(too_large(limit))));
+        };
+        self.left = left;
+        Poll::Ready(Some(Ok(frame)))
+    }
+}
+
+fn lock(streaming: &Mutex<Option<Streaming>>) -> MutexGuard<'_, Option<Streaming>> {
+    // A guest that panics is caught before it gets here; what it left is dropped like any other.
+    streaming.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl http_body::Body for ReplyStream {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        if self.call.is_none() {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame {
+        if self.ended {
             return Poll::Ready(None);
         }
-        let Poll::Ready(frame) = self.stream.as_mut().poll_frame(cx) else {
-            return match self.timer.poll(cx) {
-                Poll::Ready(()) => self.late(),
-                Poll::Pending => Poll::Pending,
-            };
-        };
-        match frame {
+        let polled = lock(&self.streaming)
+            .as_mut()
+            .map(|streaming| streaming.poll(cx));
+        match polled {
+            // The deadline took it.
             None => {
-                if let Some(Streaming { call, outcome, .. }) = self.call.take() {
+                self.ended = true;
+                let message = "the function did not end its reply in time";
+                Poll::Ready(Some(Err(Error::new(ErrorKind::Timeout, message))))
+            }
+            Some(Poll::Ready(None)) => {
+                self.ended = true;
+                if let Some(Streaming { call, outcome, .. }) = lock(&self.streaming).take() {
                     call.record.finish(outcome);
                 }
                 Poll::Ready(None)
             }
-            Some(Err(error)) => self.fail(error),
-            Some(Ok(frame)) => {
-                let length = frame.data_ref().map_or(0, |data| data.len() as u64);
-                if length > self.left {
-                    return self.over();
-                }
-                self.left -= length;
-                Poll::Ready(Some(Ok(frame)))
-            }
+            Some(Poll::Ready(Some(Err(error)))) => self.fail(error),
+            Some(other) => other,
         }
     }
 
     fn is_end_stream(&self) -> bool {
         // The last frame must be polled for, so that the outcome is counted before hyper lets go.
-        self.call.is_none()
+        self.ended
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.stream.size_hint()
+        let streaming = lock(&self.streaming);
+        streaming
+            .as_ref()
+            .map_or_else(SizeHint::default, |all| all.stream.size_hint())
     }
 }
 

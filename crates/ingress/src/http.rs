@@ -40,7 +40,7 @@ pub struct Config {
     pub idle_timeout: Duration,
     /// How long a client may take for a body, and may leave a reply unread.
     pub body_timeout: Duration,
-    /// Bytes of request bodies that are collected at once, over all connections.
+    /// Bytes of request bodies that are collected or in calls at once, over all connections.
     pub collecting_bytes_max: u32,
 }
 

@@ -40,7 +40,12 @@ pub(crate) async fn run(config: Config) -> Result<(), Error> {
     let doors = Doors::bind(&config).await?;
     let listening = doors.listening(token.path)?;
     control.add_probes(doors.probes());
-    control.restore().await?;
+    // Functions may have to be compiled again, which takes long; a stop does not wait for it.
+    let mut stop = std::pin::pin!(stop);
+    tokio::select! {
+        () = &mut stop => return Ok(()),
+        restored = control.restore() => restored?,
+    }
 
     let mut admin = AdminConfig::new(token.value);
     admin.doors = listening.doors();
@@ -62,7 +67,7 @@ pub(crate) async fn run(config: Config) -> Result<(), Error> {
     let announced = listening.announce(&config.data_dir)?;
     tell_systemd(&[sd_notify::NotifyState::Ready]);
     let result = tokio::select! {
-        () = stop => Ok(()),
+        () = &mut stop => Ok(()),
         Some(ended) = parts.join_next() => part_ended(ended),
     };
     control.set_draining();

@@ -91,14 +91,18 @@ impl Runtime for Wasm {
     ) -> BoxFuture<'a, Result<Arc<dyn Prepared>, Error>> {
         Box::pin(async move {
             if let Some((image, shape)) = self.images.known(artifact, self.engines.fingerprint()) {
-                let function = WasmFunction::new(spec, artifact, image, shape, self);
+                let function = WasmFunction::new(spec, image, shape, self);
+                // Compiled for another deploy: this one's limits were not tried yet.
+                if artifact.image.is_none() {
+                    function.try_out().await?;
+                }
                 return Ok(Arc::new(function) as Arc<dyn Prepared>);
             }
             let (image, shape) = self
                 .compiler
                 .compile(artifact, &self.engines, &self.images)
                 .await?;
-            let function = WasmFunction::new(spec, artifact, image, shape, self);
+            let function = WasmFunction::new(spec, image, shape, self);
             function.try_out().await?;
             Ok(Arc::new(function) as Arc<dyn Prepared>)
         })

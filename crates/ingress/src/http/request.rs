@@ -15,7 +15,7 @@ use mote_core::invocation::{FunctionId, Invocation, InvocationId, Meta, Origin};
 use mote_core::spec::TIMEOUT_MAX;
 use mote_engine::invoker::Invoker;
 use mote_engine::plan::Entry;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use super::Config;
@@ -99,8 +99,9 @@ impl Door {
         if parts.method == Method::OPTIONS && !function.streams {
             return Ok(with_allow(plain(StatusCode::NO_CONTENT, Bytes::new())));
         }
-        let body = if body.is_end_stream() {
-            Body::empty()
+        // The room that a collected body takes is held as long as the body is: to the call's end.
+        let (body, _room) = if body.is_end_stream() {
+            (Body::empty(), None)
         } else {
             let body = Box::pin(self.body(&function, &parts, body)).await;
             body.map_err(|error| self.refused(error))?
@@ -112,7 +113,8 @@ impl Door {
             headers: parts.headers,
         };
         if function.observable && events::wanted(&meta) {
-            return events::response(&self.invoker, function.id, &meta, &self.shutdown);
+            let events = events::response(&self.invoker, function.id, &meta, &self.shutdown);
+            return events.map_err(|error| self.refused(error));
         }
         let invocation = Invocation {
             id,
@@ -127,7 +129,12 @@ impl Door {
     }
 
     /// A function's request body: a stream for those that take one, collected for all others.
-    async fn body(&self, function: &Facts, parts: &Parts, body: Incoming) -> Result<Body, Error> {
+    async fn body(
+        &self,
+        function: &Facts,
+        parts: &Parts,
+        body: Incoming,
+    ) -> Result<(Body, Option<SemaphorePermit<'_>>), Error> {
         let limit = function.body_bytes;
         // A client that says how much it will send is refused before it does.
         let announced = body.size_hint().lower();
@@ -136,18 +143,18 @@ impl Door {
         }
         let stream = Body::Stream(Box::pin(body.map_err(|error| broken(&error))));
         if function.streams {
-            return Ok(stream);
+            return Ok((stream, None));
         }
         let known = parts.headers.contains_key(header::CONTENT_LENGTH);
         let room = u32::try_from(if known { announced } else { limit }).unwrap_or(u32::MAX);
         let room = room.min(self.config.collecting_bytes_max);
-        let Ok(_room) = self.collecting.try_acquire_many(room) else {
+        let Ok(room) = self.collecting.try_acquire_many(room) else {
             let message = "too many request bodies are on their way to this node";
             return Err(Error::new(ErrorKind::Overloaded, message)
                 .with_retry_after(std::time::Duration::from_secs(1)));
         };
         match tokio::time::timeout(self.config.body_timeout, stream.collect(limit)).await {
-            Ok(collected) => Ok(Body::Bytes(collected?)),
+            Ok(collected) => Ok((Body::Bytes(collected?), Some(room))),
             Err(_) => {
                 let timeout = self.config.body_timeout;
                 let message = format!("the request's body did not arrive within {timeout:?}");

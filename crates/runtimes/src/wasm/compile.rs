@@ -223,8 +223,9 @@ fn compile(arguments: &[OsString]) -> Result<Shape, Complaint> {
         .into_iter()
         .find(|known| *tier == *known.label())
         .ok_or("unknown tier")?;
-    limit(Resource::As, memory)?;
-    limit(Resource::Cpu, cpu)?;
+    limit(Resource::As, memory, 0)?;
+    // A second from the one to the other, so that it is the soft limit, and its signal, that ends it.
+    limit(Resource::Cpu, cpu, 1)?;
     let code =
         std::fs::read(input).map_err(|error| format!("could not read the artifact: {error}"))?;
     let engine = compiling(tier).map_err(|error| format!("{error:#}"))?;
@@ -233,14 +234,14 @@ fn compile(arguments: &[OsString]) -> Result<Shape, Complaint> {
     Ok(shape)
 }
 
-fn limit(resource: Resource, value: &OsString) -> Result<(), String> {
+fn limit(resource: Resource, value: &OsString, slack: u64) -> Result<(), String> {
     let value: u64 = value
         .to_str()
         .and_then(|text| text.parse().ok())
         .ok_or("a limit is not a number")?;
     let limits = Rlimit {
         current: Some(value),
-        maximum: Some(value),
+        maximum: Some(value.saturating_add(slack)),
     };
     setrlimit(resource, limits).map_err(|error| format!("could not limit the compiler: {error}"))
 }

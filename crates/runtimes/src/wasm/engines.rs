@@ -109,10 +109,15 @@ impl Engines {
             .with_hint("raise the limit on address space (ulimit -v)"))
     }
 
-    /// The engine of this thread, and its number.
-    pub(super) fn current(&self) -> (usize, &Engine) {
-        let shard = thread_number() % self.shards.len();
-        (shard, &self.shards[shard])
+    /// The number of this thread's engine. For threads that run calls; they are numbered as they
+    /// first do.
+    pub(super) fn current(&self) -> usize {
+        thread_number() % self.shards.len()
+    }
+
+    /// Every engine, by number.
+    pub(super) fn all(&self) -> &[Engine] {
+        &self.shards
     }
 
     /// Room to keep a store on an engine, if there is any.
@@ -135,10 +140,6 @@ impl Engines {
     /// Room for that many, if there is any.
     pub(super) fn extra(&self, shard: usize, parts: u32) -> Option<Place> {
         Place::take(&self.extra[shard], parts, EXTRA_MAX)
-    }
-
-    pub(super) fn count(&self) -> usize {
-        self.shards.len()
     }
 
     pub(super) fn tier(&self) -> Tier {

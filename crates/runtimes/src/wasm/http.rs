@@ -107,6 +107,13 @@ pub(super) async fn call(
     })
     .await?;
     let (mut parts, body) = response.into_parts();
+    if !(200..=599).contains(&parts.status.as_u16()) {
+        let message = format!(
+            "the function answered status {}, not within 200 to 599",
+            parts.status.as_u16()
+        );
+        return Err(failed(message));
+    }
     let publish = parts.headers.remove(PUBLISH);
     let publish = publish.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
     let mut body = ReplyBody {

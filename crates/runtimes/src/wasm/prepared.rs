@@ -2,7 +2,7 @@
 //! start calls from it.
 
 use std::pin::pin;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ::http::uri::PathAndQuery;
@@ -12,7 +12,7 @@ use mote_core::error::{Error, ErrorKind};
 use mote_core::invocation::{Invocation, InvocationId, Meta};
 use mote_core::log::{Level, LogSink};
 use mote_core::reply::Reply;
-use mote_core::runtime::{Artifact, BoxFuture, CallContext, Image, Instance, Prepared};
+use mote_core::runtime::{BoxFuture, CallContext, Image, Instance, Prepared};
 use mote_core::spec::FunctionSpec;
 use wasmtime::component::Linker;
 use wasmtime::{Engine, Store};
@@ -39,13 +39,7 @@ pub(super) struct WasmFunction {
 }
 
 impl WasmFunction {
-    pub(super) fn new(
-        spec: &Arc<FunctionSpec>,
-        _artifact: &Artifact,
-        image: Image,
-        shape: Shape,
-        wasm: &Wasm,
-    ) -> Self {
+    pub(super) fn new(spec: &Arc<FunctionSpec>, image: Image, shape: Shape, wasm: &Wasm) -> Self {
         let (engines, images) = (Arc::clone(&wasm.engines), Arc::clone(&wasm.images));
         Self {
             spec: Arc::clone(spec),
@@ -62,9 +56,14 @@ impl WasmFunction {
         let loaded = self.load().await?;
         let trial = loaded.instantiate_once();
         match tokio::time::timeout(self.spec.limits.timeout, trial).await {
-            Ok(tried) => {
-                tried.map_err(|error| Error::new(ErrorKind::BadRequest, error.message().to_owned()))
-            }
+            Ok(Err(error)) => Err(match error.kind() {
+                ErrorKind::FunctionFailed | ErrorKind::Timeout => {
+                    Error::new(ErrorKind::BadRequest, error.message().to_owned())
+                }
+                // The node's own trouble says nothing about the code.
+                _ => error,
+            }),
+            Ok(Ok(())) => Ok(()),
             Err(_) => Err(Error::new(
                 ErrorKind::BadRequest,
                 "the code did not start within the function's timeout",
@@ -76,16 +75,77 @@ impl WasmFunction {
         let function = self.clone();
         let loading = tokio::task::spawn_blocking(move || {
             function.images.verify(&function.image)?;
-            let count = function.engines.count();
-            let shards = std::iter::repeat_with(OnceLock::new).take(count).collect();
-            let loaded = Loaded { function, shards };
-            // The engine of this thread stands for all: what it accepts, the others accept.
-            loaded.shard()?;
+            // For all engines now, while the file is what was verified.
+            let engines = function.engines.all().iter().enumerate();
+            let shards: Result<Vec<_>, _> = engines
+                .map(|(number, engine)| function.link(number, engine))
+                .collect();
+            let loaded = Loaded {
+                shards: shards?,
+                function,
+            };
             Ok(Arc::new(loaded))
         });
         loading
             .await
             .map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?
+    }
+
+    fn link(&self, number: usize, engine: &Engine) -> Result<Shard, Error> {
+        let WasmFunction {
+            shape,
+            image,
+            images,
+            ..
+        } = self;
+        let path = images.path(image);
+        let failed = |error: wasmtime::Error| {
+            Error::new(
+                ErrorKind::Internal,
+                format!("image {} cannot be loaded: {error:#}", image.file),
+            )
+        };
+        let refused = |error: wasmtime::Error| {
+            Error::new(
+                ErrorKind::BadRequest,
+                format!("the code asks for what this node does not offer: {error:#}"),
+            )
+            .with_hint("build it for mote:function, wasi:http 0.2 or WASI preview 1")
+        };
+        let (code, needs) = match shape {
+            Shape::Function => {
+                let component = load_component(engine, &path).map_err(failed)?;
+                let needs = component.resources_required();
+                let linker = component_linker(engine).map_err(failed)?;
+                let pre = linker
+                    .instantiate_pre(&component)
+                    .and_then(FunctionPre::new);
+                (Code::Function(pre.map_err(refused)?), needs)
+            }
+            Shape::Http => {
+                let component = load_component(engine, &path).map_err(failed)?;
+                let needs = component.resources_required();
+                let linker = component_linker(engine).map_err(failed)?;
+                let pre = linker.instantiate_pre(&component).and_then(ProxyPre::new);
+                (Code::Http(pre.map_err(refused)?), needs)
+            }
+            Shape::Command => {
+                let module = load_module(engine, &path).map_err(failed)?;
+                let needs = Some(module.resources_required());
+                let pre = CommandPre::new(engine, &module).map_err(refused)?;
+                (Code::Command(pre), needs)
+            }
+        };
+        // What cannot be told beforehand is taken to be all that the pool allows for a component.
+        let (memories, tables) =
+            needs.map_or((16, 32), |needs| (needs.num_memories, needs.num_tables));
+        Ok(Shard {
+            extra: self.engines.extra_parts(memories, tables),
+            number,
+            engine: engine.clone(),
+            code,
+            warm: Mutex::default(),
+        })
     }
 }
 
@@ -110,7 +170,7 @@ impl Prepared for WasmFunction {
 /// A function that is mapped into memory.
 pub(super) struct Loaded {
     pub(super) function: WasmFunction,
-    shards: Vec<OnceLock<Shard>>,
+    shards: Vec<Shard>,
 }
 
 /// A function on one engine.
@@ -155,72 +215,9 @@ pub(super) enum Guest {
 type Used = (Guest, u32);
 
 impl Loaded {
-    /// The function on this thread's engine, mapped on first use.
-    pub(super) fn shard(&self) -> Result<&Shard, Error> {
-        let (number, engine) = self.function.engines.current();
-        let place = &self.shards[number];
-        if let Some(shard) = place.get() {
-            return Ok(shard);
-        }
-        let shard = self.link(number, engine)?;
-        Ok(place.get_or_init(|| shard))
-    }
-
-    fn link(&self, number: usize, engine: &Engine) -> Result<Shard, Error> {
-        let WasmFunction {
-            shape,
-            image,
-            images,
-            ..
-        } = &self.function;
-        let path = images.path(image);
-        let failed = |error: wasmtime::Error| {
-            Error::new(
-                ErrorKind::Internal,
-                format!("image {} cannot be loaded: {error:#}", image.file),
-            )
-        };
-        let refused = |error: wasmtime::Error| {
-            Error::new(
-                ErrorKind::BadRequest,
-                format!("the code asks for what this node does not offer: {error:#}"),
-            )
-            .with_hint("build it for mote:function, wasi:http 0.2 or WASI preview 1")
-        };
-        let (code, needs) = match shape {
-            Shape::Function => {
-                let component = load_component(engine, &path).map_err(failed)?;
-                let needs = component.resources_required();
-                let linker = component_linker(engine).map_err(failed)?;
-                let pre = linker
-                    .instantiate_pre(&component)
-                    .and_then(FunctionPre::new);
-                (Code::Function(pre.map_err(refused)?), needs)
-            }
-            Shape::Http => {
-                let component = load_component(engine, &path).map_err(failed)?;
-                let needs = component.resources_required();
-                let linker = component_linker(engine).map_err(failed)?;
-                let pre = linker.instantiate_pre(&component).and_then(ProxyPre::new);
-                (Code::Http(pre.map_err(refused)?), needs)
-            }
-            Shape::Command => {
-                let module = load_module(engine, &path).map_err(failed)?;
-                let needs = Some(module.resources_required());
-                let pre = CommandPre::new(engine, &module).map_err(refused)?;
-                (Code::Command(pre), needs)
-            }
-        };
-        // What cannot be told beforehand is taken to be all that the pool allows for a component.
-        let (memories, tables) =
-            needs.map_or((16, 32), |needs| (needs.num_memories, needs.num_tables));
-        Ok(Shard {
-            extra: self.function.engines.extra_parts(memories, tables),
-            number,
-            engine: engine.clone(),
-            code,
-            warm: Mutex::default(),
-        })
+    /// The function on this thread's engine.
+    fn shard(&self) -> &Shard {
+        &self.shards[self.function.engines.current()]
     }
 
     /// A store for this call: a warm one if there is one, otherwise fresh.
@@ -278,7 +275,7 @@ impl Loaded {
     }
 
     async fn instantiate_once(&self) -> Result<(), Error> {
-        let shard = self.shard()?;
+        let shard = &self.shards[0];
         let mut store = self.fresh_store(shard, trial_call(&self.function.spec))?;
         let meter = Arc::clone(&store.data().meter);
         let trial = async {
@@ -306,10 +303,7 @@ impl Instance for Loaded {
         invocation: Invocation,
         context: CallContext,
     ) -> BoxFuture<'a, Result<Reply, Error>> {
-        let shard = match self.shard() {
-            Ok(shard) => shard,
-            Err(error) => return Box::pin(async move { Err(error) }),
-        };
+        let shard = self.shard();
         // A box for each shape, as large as that shape needs.
         match &shard.code {
             Code::Function(pre) => Box::pin(function::call(self, shard, pre, invocation, context)),

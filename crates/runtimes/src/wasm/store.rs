@@ -121,10 +121,14 @@ impl CallState {
 
     fn wasi(&mut self) -> &mut Wasi {
         self.wasi.get_or_insert_with(|| {
+            let mut table = ResourceTable::new();
+            table.set_max_capacity(RESOURCES_MAX);
+            let mut http = WasiHttpCtx::new();
+            http.set_field_size_limit(FIELDS_BYTES_MAX);
             Box::new(Wasi {
                 context: context(&self.spec, self.call.log()).build(),
-                table: ResourceTable::new(),
-                http: WasiHttpCtx::new(),
+                table,
+                http,
                 outbound: Outbound::new(&self.spec, self.call.log()),
             })
         })
@@ -162,6 +166,12 @@ pub(super) fn interrupt(store: &mut Store<CallState>, cpu: Duration) {
         Ok(UpdateDeadline::Yield(1))
     });
 }
+
+/// Most resources (streams, headers, files, requests) that a guest may hold: they are the node's
+/// memory and descriptors, not the guest's.
+const RESOURCES_MAX: usize = 1000;
+/// Most bytes of one set of headers that a guest may build.
+const FIELDS_BYTES_MAX: usize = 32 << 10;
 
 /// What a guest of this function finds of the world: its grants and nothing else.
 pub(super) fn context(spec: &FunctionSpec, log: &Arc<CallLog>) -> WasiCtxBuilder {
