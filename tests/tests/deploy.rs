@@ -515,3 +515,15 @@ fn the_examples_are_what_their_folders_say() {
     }
     assert_eq!(node.function("light")["spec"]["observable"], true);
 }
+
+#[test]
+fn known_code_is_tried_with_the_limits_of_each_deploy() {
+    let node = Node::start();
+    let light = example("light");
+    node.deploy("light", &light, &json!({}));
+    let refused = node.try_deploy("light", &light, &json!({"table": 0}));
+    refused.expect(400);
+    let versions = node.function("light")["versions"].as_array().map(Vec::len);
+    assert_eq!(versions, Some(1));
+    node.get("/light").expect(200);
+}
