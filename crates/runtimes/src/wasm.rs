@@ -1,13 +1,13 @@
 //! WebAssembly on an embedded wasmtime.
 //!
 //! Code is compiled once, at deploy, in a child process with limits ([`compile`]); the compiled
-//! image stays on disk and is mapped when the function is first called ([`image`]). A call runs in a
-//! fresh store from a pool; there is a pool for each worker thread ([`engines`]), because threads
+//! image stays on disk and is mapped when the function is first called (`image`). A call runs in a
+//! fresh store from a pool; there is a pool for each worker thread (`engines`), because threads
 //! that share one wait for each other in the kernel. Guests are interrupted every millisecond to
-//! give way to others and to check their CPU time ([`meter`]).
+//! give way to others and to check their CPU time (`meter`).
 //!
-//! Guests of three shapes: components of the world in `sdk/wit` ([`function`]), components that
-//! export `wasi:http/incoming-handler` ([`http`]), and WASI preview-1 commands ([`command`]).
+//! Guests of three shapes: components of the world in `sdk/wit` (`function`), components that
+//! export `wasi:http/incoming-handler` (`http`), and WASI preview-1 commands (`command`).
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -2,9 +2,9 @@
 //! arguments, what goes out is written to an [`Output`].
 //!
 //! The path of a request: [`Endpoint::datagram`] reads the message, asks the guard and the table of
-//! known requests, and routes it ([`route`]). What needs a function leaves as a [`Call`], and comes
-//! back through [`Endpoint::answered`], is rendered ([`render`]) and delivered: piggybacked if it
-//! was quick, as a separate response otherwise. Published values go to observers ([`notify`]).
+//! known requests, and routes it (`route`). What needs a function leaves as a [`Call`], and comes
+//! back through [`Endpoint::answered`], is rendered (`render`) and delivered: piggybacked if it
+//! was quick, as a separate response otherwise. Published values go to observers (`notify`).
 
 mod notify;
 mod outbox;
