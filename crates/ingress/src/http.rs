@@ -14,7 +14,7 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::server::conn::auto::Builder;
-use mote_core::error::{Error, ErrorKind};
+use mote_core::error::Error;
 use mote_engine::invoker::Invoker;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -96,30 +96,6 @@ pub async fn run(
     tasks.close();
     tasks.wait().await;
     Ok(())
-}
-
-/// Binds the door's address. A port in use is a `Conflict` that names it.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| bind_error("HTTP", address, &error))
-}
-
-/// The error for an address that cannot be listened on.
-pub fn bind_error(door: &str, address: SocketAddr, error: &std::io::Error) -> Error {
-    let kind = match error.kind() {
-        std::io::ErrorKind::AddrInUse => ErrorKind::Conflict,
-        std::io::ErrorKind::PermissionDenied => ErrorKind::Forbidden,
-        _ => ErrorKind::BadRequest,
-    };
-    let flag = door.to_ascii_lowercase();
-    Error::new(
-        kind,
-        format!("the {door} door cannot listen on {address}: {error}"),
-    )
-    .with_hint(format!(
-        "stop what listens there, or choose another address with --{flag} (port 0 picks a free one)"
-    ))
 }
 
 async fn serve(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, shutdown: CancellationToken) {
