@@ -31,7 +31,7 @@ pub mod response;
 mod shard;
 mod udp;
 
-pub use door::{Door, run};
+pub use door::Door;
 
 /// Milliseconds since the door was bound.
 pub type Time = u64;
@@ -64,8 +64,8 @@ impl From<SocketAddr> for Peer {
 pub struct Config {
     /// Where to listen; `[::]` means IPv4 as well, port 0 picks one.
     pub address: SocketAddr,
-    /// How many sockets and tasks share the address; without a number, one for each worker thread.
-    pub shards: Option<NonZeroUsize>,
+    /// How many sockets share the address, each with a task on a worker.
+    pub shards: NonZeroUsize,
     /// When a call takes longer, the client gets an empty acknowledgement first (RFC 7252 §5.2.2).
     /// Well below ACK_TIMEOUT, 2 s, after which it would send again.
     pub separate_after: Duration,
@@ -82,7 +82,7 @@ impl Config {
     pub fn new(address: SocketAddr) -> Self {
         Self {
             address,
-            shards: None,
+            shards: NonZeroUsize::MIN,
             separate_after: Duration::from_millis(200),
             block_size: 1024,
             echo: EchoMode::PrivateExempt,

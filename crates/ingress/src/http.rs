@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use self::io::{Activity, Guarded, Patience};
 use self::request::Door;
+use crate::workers::Workers;
 
 mod events;
 mod io;
@@ -66,6 +67,7 @@ pub async fn run(
     config: Config,
     counters: Arc<Counters>,
     invoker: Invoker,
+    workers: Workers,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let door = Arc::new(Door::new(config, invoker, shutdown.clone()));
@@ -87,18 +89,41 @@ pub async fn run(
             counters.refused.fetch_add(1, Ordering::Relaxed);
             continue;
         };
+        // From here on the stream is its worker's, and has to wait for its data there.
+        let stream = match stream.into_std() {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(%peer, %error, "a connection was lost on the way to its worker");
+                continue;
+            }
+        };
         let (door, shutdown, open) = (Arc::clone(&door), shutdown.clone(), Open::new(&counters));
-        tasks.spawn(async move {
+        let seat = workers.least_busy();
+        let worker = seat.handle().clone();
+        let connection = async move {
             serve(stream, peer, door, shutdown).await;
-            drop((permit, open));
-        });
+            drop((permit, open, seat));
+        };
+        tasks.spawn_on(connection, &worker);
     }
     tasks.close();
     tasks.wait().await;
     Ok(())
 }
 
-async fn serve(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, shutdown: CancellationToken) {
+async fn serve(
+    stream: std::net::TcpStream,
+    peer: SocketAddr,
+    door: Arc<Door>,
+    shutdown: CancellationToken,
+) {
+    let stream = match TcpStream::from_std(stream) {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::warn!(%peer, %error, "a connection cannot be waited for");
+            return;
+        }
+    };
     // Replies are written in one piece; waiting for more only delays them.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "could not turn off delays");
@@ -111,6 +136,8 @@ async fn serve(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, shutdown: C
     };
     let activity = Activity::new();
     let guarded = Guarded::new(stream, patience, Arc::clone(&activity));
+    // Every request counts a reference; connections of other threads should not wait for that.
+    let door = Arc::new(door);
     let service = service_fn(move |request| {
         let door = Arc::clone(&door);
         let under_way = activity.request();

@@ -6,3 +6,4 @@
 pub mod admin;
 pub mod coap;
 pub mod http;
+pub mod workers;

@@ -16,6 +16,7 @@ use mote_engine::eviction;
 use mote_engine::invoker::{Invoker, NodeLimits};
 use mote_engine::metrics::Probe;
 use mote_ingress::admin::{self, AdminConfig};
+use mote_ingress::workers::Workers;
 use mote_ingress::{coap, http};
 use mote_runtimes::wasm::{self, CompileLimits, Wasm};
 use mote_store::artifacts::Artifacts;
@@ -54,8 +55,10 @@ pub(crate) async fn run(config: Config) -> Result<(), Error> {
     admin.body_timeout = config.body_timeout;
     admin.grace = config.drain;
 
+    let workers = Workers::start(config.workers)
+        .map_err(|error| internal("cannot start the threads that serve calls", &error))?;
     let shutdown = CancellationToken::new();
-    let mut parts = doors.run(&config, admin, &control, &shutdown);
+    let mut parts = doors.run(&config, admin, &control, &workers, &shutdown);
     let limits = eviction::Limits {
         bytes_max: config.images_bytes_max,
         idle_max: config.image_idle,
@@ -167,6 +170,7 @@ impl Doors {
         config: &Config,
         admin: AdminConfig,
         control: &Control,
+        workers: &Workers,
         shutdown: &CancellationToken,
     ) -> JoinSet<Result<(), Error>> {
         let mut parts = JoinSet::new();
@@ -184,11 +188,12 @@ impl Doors {
                 limits,
                 counters,
                 invoker.clone(),
+                workers.clone(),
                 shutdown.clone(),
             ));
         }
         if let Some(door) = self.coap {
-            parts.spawn(door.run(invoker.clone(), shutdown.clone()));
+            parts.spawn(door.run(invoker.clone(), workers.clone(), shutdown.clone()));
         }
         if let Some(listener) = self.admin {
             parts.spawn(admin::run(
@@ -213,7 +218,7 @@ async fn bind(door: &str, address: SocketAddr) -> Result<TcpListener, Error> {
 
 fn coap_config(config: &Config, address: SocketAddr) -> coap::Config {
     let mut coap = coap::Config::new(address);
-    coap.shards = Some(config.workers);
+    coap.shards = config.workers;
     coap.block_size = config.coap_block_size;
     coap.echo = match config.coap_echo {
         CoapEcho::PrivateExempt => coap::EchoMode::PrivateExempt,

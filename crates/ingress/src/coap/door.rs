@@ -1,14 +1,12 @@
 //! Binding and running the door.
 
+use std::fs;
 use std::hash::RandomState;
 use std::net::{SocketAddr, UdpSocket};
-use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::{fs, thread};
 
 use mote_core::error::{Error, ErrorKind};
 use mote_engine::invoker::Invoker;
-use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +17,7 @@ use super::endpoint::{Endpoint, Settings};
 use super::shard::{self, Shard};
 use super::udp::{self, Socket};
 use super::{Bounds, Config, Time, block, observe};
+use crate::workers::Workers;
 
 /// A door that is bound: datagrams wait in the kernel until it runs.
 #[derive(Debug)]
@@ -27,15 +26,6 @@ pub struct Door {
     sockets: Vec<UdpSocket>,
     address: SocketAddr,
     counters: Arc<Counters>,
-}
-
-/// Binds the door and serves until `shutdown` and the end of the calls under way.
-pub async fn run(
-    config: Config,
-    invoker: Invoker,
-    shutdown: CancellationToken,
-) -> Result<(), Error> {
-    Door::bind(&config)?.run(invoker, shutdown).await
 }
 
 impl Door {
@@ -49,8 +39,8 @@ impl Door {
             );
             return Err(Error::new(ErrorKind::BadRequest, message));
         }
-        let count = config.shards.map_or_else(workers, NonZeroUsize::get);
-        let sockets = udp::bind(config.address, count).map_err(|error| unbound(config, &error))?;
+        let sockets = udp::bind(config.address, config.shards.get())
+            .map_err(|error| unbound(config, &error))?;
         let address = sockets[0]
             .local_addr()
             .map_err(|error| unbound(config, &error))?;
@@ -74,7 +64,12 @@ impl Door {
 
     /// Serves until `shutdown`, then takes no new requests and returns when the calls under way are
     /// done. Dropping it ends them at once.
-    pub async fn run(self, invoker: Invoker, shutdown: CancellationToken) -> Result<(), Error> {
+    pub async fn run(
+        self,
+        invoker: Invoker,
+        workers: Workers,
+        shutdown: CancellationToken,
+    ) -> Result<(), Error> {
         let started = Instant::now();
         let echo_key = RandomState::new();
         let shares = self.sockets.len();
@@ -84,7 +79,8 @@ impl Door {
             .facts_bytes
             .unwrap_or_else(default_facts_bytes);
         let mut tasks = JoinSet::new();
-        for socket in self.sockets {
+        for (number, socket) in self.sockets.into_iter().enumerate() {
+            let worker = workers.handle(number);
             let bounds = share(&self.config.bounds, shares);
             let settings = Settings {
                 separate_after: Time::try_from(self.config.separate_after.as_millis())
@@ -95,15 +91,20 @@ impl Door {
                 seed: random_seed()?,
                 bounds,
             };
+            let socket = {
+                // The worker that serves the socket is the one that waits for it.
+                let _entered = worker.enter();
+                Socket::new(socket)
+                    .map_err(|error| io_error("cannot wait for datagrams", &error))?
+            };
             let shard = Shard {
-                socket: Socket::new(socket)
-                    .map_err(|error| io_error("cannot wait for datagrams", &error))?,
+                socket,
                 endpoint: Endpoint::new(0, settings, Arc::clone(&self.counters)),
                 invoker: invoker.clone(),
                 counters: Arc::clone(&self.counters),
                 started,
             };
-            tasks.spawn(shard::run(shard, shutdown.clone()));
+            tasks.spawn_on(shard::run(shard, shutdown.clone()), worker);
         }
         while let Some(ended) = tasks.join_next().await {
             ended.map_err(|error| {
@@ -137,13 +138,6 @@ fn share(bounds: &Bounds, shares: usize) -> Bounds {
             count_per_peer: bounds.observers.count_per_peer,
         },
         verified: part(bounds.verified),
-    }
-}
-
-fn workers() -> usize {
-    match Handle::try_current() {
-        Ok(handle) => handle.metrics().num_workers(),
-        Err(_) => thread::available_parallelism().map_or(1, NonZeroUsize::get),
     }
 }
 

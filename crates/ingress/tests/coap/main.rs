@@ -8,6 +8,7 @@ mod client;
 mod libcoap;
 mod node;
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use coap_lite::{MessageClass, MessageType, ResponseType};
@@ -169,7 +170,7 @@ async fn the_end_waits_for_calls_and_tells_observers() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shards_share_the_work() {
-    let node = Node::start_with(|config| config.shards = 3.try_into().ok()).await;
+    let node = Node::start_with(|config| config.shards = NonZeroUsize::new(3).unwrap()).await;
     let mut clients = Vec::new();
     for _ in 0..100 {
         clients.push(Client::new(node.address).await);
@@ -223,10 +224,10 @@ async fn both_kinds_of_addresses_are_served() {
 
 #[tokio::test]
 async fn a_taken_port_is_an_error() {
-    let node = Node::start_with(|config| config.shards = 2.try_into().ok()).await;
+    let node = Node::start_with(|config| config.shards = NonZeroUsize::new(2).unwrap()).await;
     let mut config = Config::new(node.address);
     for shards in [1, 2] {
-        config.shards = shards.try_into().ok();
+        config.shards = NonZeroUsize::new(shards).unwrap();
         let error = Door::bind(&config).expect_err("somebody else's port");
         assert_eq!(error.kind(), ErrorKind::Conflict);
         assert!(error.message().contains("in use"), "{error}");

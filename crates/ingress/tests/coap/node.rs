@@ -21,6 +21,7 @@ use mote_engine::control::{Control, Parts};
 use mote_engine::invoker::{Invoker, NodeLimits};
 use mote_ingress::coap::counters::Counters;
 use mote_ingress::coap::{Config, Door};
+use mote_ingress::workers::Workers;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -73,7 +74,7 @@ impl Node {
             control,
             counters: door.counters(),
             script,
-            door: tokio::spawn(door.run(invoker, shutdown.clone())),
+            door: tokio::spawn(door.run(invoker, Workers::current(), shutdown.clone())),
             shutdown,
         }
     }

@@ -20,11 +20,8 @@ impl Up {
     pub(super) fn run(self) -> Result<(), Error> {
         let config = config::load(&self.flags)?;
         logging::start(&config)?;
-        tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(config.workers.get())
-            // A busy CoAP shard runs for some milliseconds at a time; by default a worker looks at
-            // its sockets every 61 turns, which would make the others wait for a tenth of a second.
-            .event_interval(8)
+        // This thread looks after the node; calls are served by others.
+        tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| {
