@@ -16,15 +16,14 @@ use mote_core::error::{Error, ErrorKind};
 use mote_core::invocation::{HOPS_MAX, Invocation, InvocationId, Origin};
 use mote_core::log::{Level, LogSink};
 use mote_core::reply::Reply;
-use mote_core::runtime::CallContext;
+use mote_core::runtime::{CallContext, Instance};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
 use crate::admission::Gate;
 use crate::bounded::{Stopped, bounded};
 use crate::outcome::{Outcome, Record};
-use crate::plan::{Entry, Plan};
-use crate::pool::Lease;
+use crate::plan::{Entry, HeldEntry, Plan};
 use crate::published::{Resource, VALUE_BYTES_MAX, Watch};
 
 /// What callers are told to wait when there is no room; long enough for a queue of short calls.
@@ -41,10 +40,14 @@ pub(crate) struct Shared {
     pub(crate) gate: Gate,
     pub(crate) node: u32,
     pub(crate) started: Instant,
-    sequence: AtomicU64,
+    sequence: Sequence,
     /// Requests that ended at a door because they named nothing that can be called.
     refused: [[AtomicU64; ErrorKind::ALL.len()]; Origin::ALL.len()],
 }
+
+/// The number of the next call; every call writes it, so it has a cache line for itself.
+#[repr(align(128))]
+struct Sequence(AtomicU64);
 
 /// How many calls the node takes.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +67,7 @@ impl Invoker {
             gate: Gate::new(limits.calls_max, limits.queue_max),
             node,
             started: Instant::now(),
-            sequence: AtomicU64::new(unix_ms << 20),
+            sequence: Sequence(AtomicU64::new(unix_ms << 20)),
             refused: Default::default(),
         };
         Self {
@@ -90,7 +93,7 @@ impl Invoker {
     /// A fresh id for a call.
     pub fn next_id(&self) -> InvocationId {
         InvocationId {
-            sequence: self.shared.sequence.fetch_add(1, Ordering::Relaxed),
+            sequence: self.shared.sequence.0.fetch_add(1, Ordering::Relaxed),
             node: self.shared.node,
         }
     }
@@ -104,7 +107,7 @@ impl Invoker {
     /// nothing runs past the budget. Cancel-safe: dropping it, or the reply's stream, ends the call.
     pub async fn invoke(&self, invocation: Invocation) -> Result<Reply, Error> {
         let started = Instant::now();
-        let entry = self.shared.plan.load().get(invocation.function).cloned();
+        let entry = HeldEntry::find(self.shared.plan.load(), invocation.function);
         let Some(entry) = entry else {
             self.refused(invocation.origin, ErrorKind::NotFound);
             return Err(Error::new(ErrorKind::NotFound, "the function was removed"));
@@ -172,8 +175,12 @@ impl Invoker {
         let function = entry.gate.enter().await.map_err(|_| throttled(entry))?;
         let node = self.shared.gate.enter().await.map_err(|_| overloaded())?;
         let waited = function.waited || node.waited;
-        let admitted = if waited { Instant::now() } else { started };
-        entry.state.counters.queue_wait.observe(admitted - started);
+        let mut admitted = started;
+        if waited {
+            admitted = Instant::now();
+            let waited = admitted - started;
+            entry.state.counters.queue_wait.observe(waited);
+        }
 
         let lease = entry.pool.lease(admitted).await?;
         if lease.cold {
@@ -185,7 +192,7 @@ impl Invoker {
             log: Arc::clone(&entry.state.log) as Arc<dyn LogSink>,
         };
         let id = invocation.id;
-        let mut reply = lease.instance.call(invocation, context).await?;
+        let mut reply = lease.instance().call(invocation, context).await?;
         if reply.publish {
             reply = Box::pin(publish(entry, id, publication, reply)).await?;
         }
@@ -194,7 +201,7 @@ impl Invoker {
             function.keep();
             node.keep();
             Held {
-                _lease: lease,
+                _instance: Arc::clone(lease.instance()),
                 entry: Arc::clone(entry),
                 node: Arc::clone(&self.shared),
             }
@@ -224,10 +231,10 @@ struct Call {
     record: Record,
 }
 
-/// What a call with a streamed reply holds until that has been read or dropped: its lease, and a
+/// What a call with a streamed reply holds until that has been read or dropped: its instance, and a
 /// permit of its function and of the node.
 struct Held {
-    _lease: Lease,
+    _instance: Arc<dyn Instance>,
     entry: Arc<Entry>,
     node: Arc<Shared>,
 }
@@ -248,7 +255,7 @@ impl Call {
 
     /// Counts a reply that is all there; sends everything that the call holds along with one that
     /// is not.
-    fn reply(self, mut reply: Reply, held: Option<Held>) -> Reply {
+    fn reply(mut self, mut reply: Reply, held: Option<Held>) -> Reply {
         let outcome = if reply.status.is_server_error() {
             Outcome::FunctionError
         } else {
@@ -260,6 +267,7 @@ impl Call {
                 Body::Bytes(bytes)
             }
             Body::Stream(stream) => {
+                self.record.keep_for_long();
                 let left = self.record.entry().spec.limits.body_bytes;
                 let streaming = Streaming {
                     stream,

@@ -10,7 +10,7 @@ use mote_core::error::ErrorKind;
 use mote_core::invocation::Origin;
 use tokio::time::Instant;
 
-use crate::plan::Entry;
+use crate::plan::{Entry, HeldEntry};
 
 /// How one call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,7 +63,7 @@ pub struct Counters {
     pub duration: Histogram,
     /// Seconds that starting an instance took, for calls that had to wait for it.
     pub cold_start: Histogram,
-    /// Seconds that calls waited for a permit.
+    /// Seconds that calls waited for a permit, of those that had to.
     pub queue_wait: Histogram,
     /// Values that were published and differed from the one before.
     pub published: AtomicU64,
@@ -108,7 +108,7 @@ impl Counters {
 /// outcome.
 #[derive(Debug)]
 pub struct Record {
-    entry: Arc<Entry>,
+    entry: HeldEntry,
     origin: Origin,
     started: Instant,
     done: bool,
@@ -116,7 +116,7 @@ pub struct Record {
 
 impl Record {
     /// Begins the record of a call.
-    pub fn new(entry: Arc<Entry>, origin: Origin, started: Instant) -> Self {
+    pub fn new(entry: HeldEntry, origin: Origin, started: Instant) -> Self {
         Self {
             entry,
             origin,
@@ -128,6 +128,11 @@ impl Record {
     /// The function that is called.
     pub fn entry(&self) -> &Arc<Entry> {
         &self.entry
+    }
+
+    /// To be told when the call goes on for long.
+    pub fn keep_for_long(&mut self) {
+        self.entry.keep_for_long();
     }
 
     /// Time since the call began.
@@ -163,11 +168,13 @@ pub const BUCKETS_US: [u64; 14] = [
     10_000_000,
 ];
 
-/// A histogram of durations, of two relaxed additions per observation.
+/// A histogram of durations, of two relaxed additions per observation. The sum lies in one cache
+/// line with the buckets of short calls, which are the ones where it matters.
 #[derive(Debug, Default)]
+#[repr(C, align(64))]
 pub struct Histogram {
-    counts: [AtomicU64; BUCKETS_US.len() + 1],
     sum_ns: AtomicU64,
+    counts: [AtomicU64; BUCKETS_US.len() + 1],
 }
 
 impl Histogram {

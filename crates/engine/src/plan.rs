@@ -4,8 +4,11 @@
 //! the way to them. A new plan replaces the old one whole; calls that began under the old one end
 //! under it.
 
+use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
+use arc_swap::Guard;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use mote_core::invocation::FunctionId;
@@ -21,8 +24,8 @@ use crate::published::PublishedSet;
 /// What exists on this node, and how to reach it.
 #[derive(Debug, Default)]
 pub struct Plan {
-    by_id: HashMap<FunctionId, Arc<Entry>, RandomState>,
-    by_name: HashMap<Box<str>, Arc<Entry>, RandomState>,
+    by_id: HashMap<FunctionId, usize, RandomState>,
+    by_name: HashMap<Box<str>, usize, RandomState>,
     ordered: Vec<Arc<Entry>>,
 }
 
@@ -31,12 +34,10 @@ impl Plan {
     pub fn new(mut entries: Vec<Arc<Entry>>) -> Self {
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         let mut plan = Self::default();
-        for entry in &entries {
-            plan.by_id.insert(entry.id, Arc::clone(entry));
-            plan.by_name
-                .insert(entry.name.full().into(), Arc::clone(entry));
-            plan.by_name
-                .insert(entry.name.short().into(), Arc::clone(entry));
+        for (place, entry) in entries.iter().enumerate() {
+            plan.by_id.insert(entry.id, place);
+            plan.by_name.insert(entry.name.full().into(), place);
+            plan.by_name.insert(entry.name.short().into(), place);
         }
         plan.ordered = entries;
         plan
@@ -44,17 +45,51 @@ impl Plan {
 
     /// The function of this name: `light`, `light.default` or `light.home`.
     pub fn resolve(&self, name: &str) -> Option<&Arc<Entry>> {
-        self.by_name.get(name)
+        self.ordered.get(*self.by_name.get(name)?)
     }
 
     /// The function with this handle.
     pub fn get(&self, id: FunctionId) -> Option<&Arc<Entry>> {
-        self.by_id.get(&id)
+        self.ordered.get(*self.by_id.get(&id)?)
     }
 
     /// Every function, by name.
     pub fn entries(&self) -> impl ExactSizeIterator<Item = &Arc<Entry>> {
         self.ordered.iter()
+    }
+}
+
+/// An entry of the plan, held for the length of a call. It keeps the snapshot instead of counting
+/// one more reference to the entry, which calls of all threads would write to.
+pub struct HeldEntry {
+    plan: Guard<Arc<Plan>>,
+    place: usize,
+}
+
+impl HeldEntry {
+    /// The entry of this function, if the plan has it.
+    pub fn find(plan: Guard<Arc<Plan>>, id: FunctionId) -> Option<Self> {
+        let place = *plan.by_id.get(&id)?;
+        Some(Self { plan, place })
+    }
+
+    /// Counts a reference after all, for a call that goes on for long: the cheap way has few places.
+    pub fn keep_for_long(&mut self) {
+        self.plan = Guard::from_inner(Arc::clone(&self.plan));
+    }
+}
+
+impl Deref for HeldEntry {
+    type Target = Arc<Entry>;
+
+    fn deref(&self) -> &Arc<Entry> {
+        &self.plan.ordered[self.place]
+    }
+}
+
+impl fmt::Debug for HeldEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
     }
 }
 

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use mote_core::error::Error;
 use mote_core::runtime::{Instance, Prepared};
 use tokio::sync::OnceCell;
@@ -23,12 +23,18 @@ pub struct Pool {
 }
 
 /// The right to use the instance for one call.
-#[derive(Clone)]
 pub struct Lease {
-    /// What to call.
-    pub instance: Arc<dyn Instance>,
+    /// Not a counted reference: calls of all threads would write to the same count.
+    slot: Guard<Arc<OnceCell<Arc<dyn Instance>>>>,
     /// Whether this call had to start it.
     pub cold: bool,
+}
+
+impl Lease {
+    /// What to call.
+    pub fn instance(&self) -> &Arc<dyn Instance> {
+        self.slot.get().expect("a lease is made of a started slot")
+    }
 }
 
 impl Pool {
@@ -44,30 +50,29 @@ impl Pool {
 
     /// The instance, started if need be. Fails with what starting fails with. Cancel-safe.
     pub async fn lease(&self, now: Instant) -> Result<Lease, Error> {
-        self.used_ms.store(self.millis(now), Ordering::Relaxed);
-        if let Some(instance) = self.slot.load().get() {
-            return Ok(Lease {
-                instance: Arc::clone(instance),
-                cold: false,
-            });
+        let now_ms = self.millis(now);
+        // Written once in a millisecond, so that the threads that read this do not wait for it.
+        if self.used_ms.load(Ordering::Relaxed) != now_ms {
+            self.used_ms.store(now_ms, Ordering::Relaxed);
         }
+        let slot = self.slot.load();
+        if slot.get().is_some() {
+            return Ok(Lease { slot, cold: false });
+        }
+        drop(slot);
         // Boxed, so that calls of a started instance do not carry the room for it along.
         Box::pin(self.start()).await
     }
 
     async fn start(&self) -> Result<Lease, Error> {
-        let slot = self.slot.load_full();
+        let slot = Guard::from_inner(self.slot.load_full());
         let mut cold = false;
-        let instance = slot
-            .get_or_try_init(|| {
-                cold = true;
-                self.prepared.start()
-            })
-            .await?;
-        Ok(Lease {
-            instance: Arc::clone(instance),
-            cold,
+        slot.get_or_try_init(|| {
+            cold = true;
+            self.prepared.start()
         })
+        .await?;
+        Ok(Lease { slot, cold })
     }
 
     /// Lets go of the instance; calls that hold a lease finish on it.

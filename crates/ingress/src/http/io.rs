@@ -34,9 +34,12 @@ pub(super) struct Activity {
     requests: AtomicU32,
     /// When the last request ended, in milliseconds since the connection was opened.
     ended: AtomicU64,
-    /// When the head of the next one began; 0 when it has not.
+    /// When the head of the next one began; 0 when it has not, [`JUST_NOW`] until somebody has to
+    /// wait for the rest of it: most heads come in one piece, and need no look at the clock.
     began: AtomicU64,
 }
+
+const JUST_NOW: u64 = u64::MAX;
 
 /// A request under way, until it is dropped.
 #[derive(Debug)]
@@ -62,7 +65,7 @@ impl Activity {
     /// Bytes came. Only those between two requests matter: they begin a head.
     fn received(&self) {
         if self.requests.load(Ordering::Relaxed) == 0 && self.began.load(Ordering::Relaxed) == 0 {
-            self.began.store(self.now(), Ordering::Relaxed);
+            self.began.store(JUST_NOW, Ordering::Relaxed);
         }
     }
 
@@ -73,6 +76,11 @@ impl Activity {
         }
         let (since, patience) = match self.began.load(Ordering::Relaxed) {
             0 => (self.ended.load(Ordering::Relaxed), patience.idle),
+            JUST_NOW => {
+                let now = self.now();
+                self.began.store(now, Ordering::Relaxed);
+                (now, patience.head)
+            }
             began => (began, patience.head),
         };
         Some(self.opened + Duration::from_millis(since) + patience)
@@ -80,7 +88,7 @@ impl Activity {
 
     /// Never 0, which stands for "not yet".
     fn now(&self) -> u64 {
-        u64::try_from(self.opened.elapsed().as_millis()).map_or(u64::MAX, |now| now.max(1))
+        u64::try_from(self.opened.elapsed().as_millis()).map_or(JUST_NOW - 1, |now| now.max(1))
     }
 }
 

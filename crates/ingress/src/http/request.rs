@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -31,6 +31,10 @@ pub(super) struct Door {
     shutdown: CancellationToken,
 }
 
+/// The call's id, on every reply. Made once: a name that `http` does not know is allocated.
+static CALL_ID: HeaderName = HeaderName::from_static("mote-call-id");
+/// The caller's trace (W3C Trace Context).
+const TRACEPARENT: &str = "traceparent";
 /// The prefix that other platforms' clients use.
 const ALIAS: &str = "/function/";
 /// Paths of the platform itself.
@@ -57,7 +61,7 @@ impl Door {
     ) -> Response<ReplyBody> {
         let id = self.invoker.next_id();
         let (parts, body) = request.into_parts();
-        let traceparent = parts.headers.get("traceparent").cloned();
+        let traceparent = parts.headers.get(TRACEPARENT).cloned();
         let mut response = match self.answer(id, parts, body).await {
             Ok(response) => response,
             Err(error) => error_response(&error),
@@ -65,9 +69,9 @@ impl Door {
         let headers = response.headers_mut();
         let call =
             HeaderValue::from_bytes(&id.hex()).expect("hexadecimal digits are a valid header");
-        headers.insert("mote-call-id", call);
+        headers.insert(CALL_ID.clone(), call);
         if let Some(traceparent) = traceparent {
-            headers.entry("traceparent").or_insert(traceparent);
+            headers.entry(TRACEPARENT).or_insert(traceparent);
         }
         // While a stream goes on, so does its request.
         if let ReplyBody::Stream { request, .. } = response.body_mut() {

@@ -144,6 +144,7 @@ impl WasmFunction {
             number,
             engine: engine.clone(),
             code,
+            spec: Arc::new(self.spec.as_ref().clone()),
             warm: Mutex::default(),
         })
     }
@@ -179,6 +180,9 @@ pub(super) struct Shard {
     pub(super) number: usize,
     pub(super) engine: Engine,
     pub(super) code: Code,
+    /// The function's, copied: every call counts a reference, and threads that count the same ones
+    /// slow each other down.
+    spec: Arc<FunctionSpec>,
     /// Parts of the pool that a call takes beyond its own.
     extra: u32,
     /// Stores that may serve more calls, when the spec allows reuse.
@@ -235,7 +239,7 @@ impl Loaded {
                 calls,
             } = warm;
             store.data_mut().renew(call);
-            super::store::interrupt(&mut store, self.function.spec.limits.cpu);
+            super::store::begin_slice(&mut store);
             return Ok((store, Some((guest, calls))));
         }
         Ok((self.fresh_store(shard, call)?, None))
@@ -243,7 +247,7 @@ impl Loaded {
 
     /// A store for this call, with room for what its code needs.
     pub(super) fn fresh_store(&self, shard: &Shard, call: Call) -> Result<Store<CallState>, Error> {
-        let mut store = CallState::store(&shard.engine, &self.function.spec, call);
+        let mut store = CallState::store(&shard.engine, &shard.spec, call);
         if shard.extra > 0 {
             let extra = self.function.engines.extra(shard.number, shard.extra);
             let extra = extra.ok_or_else(|| {

@@ -110,7 +110,10 @@ impl CallState {
     /// Makes a store that has served a call ready for another one.
     pub(super) fn renew(&mut self, call: Call) {
         self.call = call;
-        self.meter = Arc::new(Meter::new());
+        match Arc::get_mut(&mut self.meter) {
+            Some(meter) => *meter = Meter::new(),
+            None => self.meter = Arc::new(Meter::new()),
+        }
         self.limiter.refused.store(false, Ordering::Relaxed);
         // Handles that the guest keeps live in the table; only where its lines go is of the call.
         if let Some(wasi) = &mut self.wasi {
@@ -156,9 +159,14 @@ impl WasiHttpView for CallState {
     }
 }
 
-/// Lets a guest run for one tick, then makes it give way, until its CPU time is used up.
-pub(super) fn interrupt(store: &mut Store<CallState>, cpu: Duration) {
+/// Lets a guest run for one tick from now.
+pub(super) fn begin_slice(store: &mut Store<CallState>) {
     store.set_epoch_deadline(1);
+}
+
+/// Lets a guest run for one tick, then makes it give way, until its CPU time is used up.
+fn interrupt(store: &mut Store<CallState>, cpu: Duration) {
+    begin_slice(store);
     store.epoch_deadline_callback(move |state| {
         if state.data().meter.used() > cpu {
             return Err(CpuUsedUp(cpu).into());
