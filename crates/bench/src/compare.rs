@@ -40,12 +40,13 @@ pub struct Settings {
     #[arg(long)]
     pub baselines: Option<PathBuf>,
 
-    /// Interleaved rounds of each measurement; medians are compared
-    #[arg(long, default_value_t = 3)]
+    /// Interleaved rounds of each measurement; medians are compared. Many short rounds find the same
+    /// ratio again on a machine whose speed changes, a few long ones do not
+    #[arg(long, default_value_t = 11)]
     pub rounds: usize,
 
     /// Measured time of each round
-    #[arg(long, default_value = "3s", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
     pub duration: Duration,
 
     /// Run only rows whose name contains this
