@@ -1,6 +1,8 @@
 //! Guests written in the text format: components of the function world around a few lines of core
 //! code, for what no compiler would make.
 
+pub mod http;
+
 /// A guest with nothing but a function `handle`. `code` is the fields of a core module: it exports
 /// `memory`, `cabi_realloc` and `handle` (param i32 i32) (result i32), and imports nothing.
 #[track_caller]

@@ -428,6 +428,60 @@ fn headers_without_end_are_bounded() {
     reply.problem(502, "function_failed");
 }
 
+/// So do the header fields of `wasi:http`: those of one set, the sets that are held at once, and what
+/// is copied on the way, where a list may name the same bytes ever again. Without a bound each of
+/// these would take 600 MB.
+#[test]
+fn fields_of_wasi_http_without_end_are_bounded() {
+    let new = "(local.set $one (call $fields))";
+    let append = "(call $append (local.get $one) (i32.const 16) (i32.const 6)
+        (i32.const 2048) (i32.const 20000) (i32.const 64))";
+    let repeat = |count: u32, code: &str| {
+        format!(
+            "(loop $more
+                {code}
+                (local.set $i (i32.add (local.get $i) (i32.const 1)))
+                (br_if $more (i32.lt_u (local.get $i) (i32.const {count}))))"
+        )
+    };
+    let values = format!("{new} {}", repeat(30_000, append));
+    let sets = repeat(30_000, &format!("{new} {append}"));
+    // A list in the third page and the next, each value of which is the whole first page.
+    let list = repeat(
+        10_000,
+        "(i32.store offset=131076 (i32.shl (local.get $i) (i32.const 3)) (i32.const 65536))",
+    );
+    let copies = format!(
+        "(drop (memory.grow (i32.const 3))) {list} {new}
+        (call $set (local.get $one) (i32.const 16) (i32.const 6)
+            (i32.const 131072) (i32.const 10000) (i32.const 65536))"
+    );
+
+    // One worker: what is freed stays with the thread, and a machine may have many.
+    let mut node = Up::new().flag("--workers", "1").start();
+    node.answers_hello();
+    let spec = json!({"memory": "1MiB", "cpu": "20s", "timeout": "30s"});
+    for (name, code, said) in [
+        ("values", values, "size of fields exceeds limit"),
+        ("sets", sets, "resource table"),
+        ("copies", copies, "fuel"),
+    ] {
+        let fill = "(memory.fill (i32.const 0) (i32.const 120) (i32.const 65536))";
+        let wasm = guest::http::builds_fields(&format!("{fill} {code}"));
+        node.deploy(name, &wasm, &spec);
+        let before = node.memory_kib("VmHWM");
+        for _ in 0..5 {
+            let reply = node.get(&format!("/{name}"));
+            let detail = reply.problem(502, "function_failed");
+            assert!(detail.contains(said), "{name}: {detail}");
+        }
+        let grown = node.memory_kib("VmHWM") - before;
+        assert!(grown < 300_000, "{name}: the node needed {grown} KiB more");
+        node.answers_hello();
+        assert!(node.is_alive());
+    }
+}
+
 /// A memory of one call is never seen by another.
 #[test]
 fn nothing_is_left_of_a_call() {
