@@ -3,15 +3,21 @@
 //! Timeouts are set low, so that a test sees them; that the node answers others is checked after
 //! each.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use mote_tests::eventually::eventually;
 use mote_tests::guest;
 use mote_tests::http::Connection;
 use mote_tests::node::{Node, Up};
+use mote_tests::program::repository;
 use serde_json::json;
 
 /// A node that gives up soon.
@@ -254,6 +260,57 @@ fn a_client_that_does_not_read_is_cut_off() {
     eventually("the connection is closed", || {
         node.metric("mote_http_connections_open", &[]) == 0.0
     });
+    node.answers_hello();
+}
+
+/// More than the node gathers of a reply before it streams.
+const STREAMED_BYTES: usize = 256 << 10;
+
+/// An impatient node with a function at `/http-hello/echo` that streams its body back, one call at a
+/// time and each within a second.
+fn node_that_streams() -> Node {
+    let node = impatient();
+    let wasm = repository().join("tests/guests/http-hello/http-hello.wasm");
+    let spec = json!({"timeout": "1s", "concurrency": 1, "queue": 0});
+    node.deploy("http-hello", &std::fs::read(wasm).unwrap(), &spec);
+    node
+}
+
+/// The reply to a client of HTTP/2 that takes so many bytes of it and then no more.
+async fn stalled(node: &Node, window: u32) -> hyper::Response<hyper::body::Incoming> {
+    let stream = tokio::net::TcpStream::connect(node.http()).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(window)
+        .handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let request = hyper::Request::post("http://node/http-hello/echo")
+        .body(Full::new(Bytes::from(vec![b'x'; STREAMED_BYTES])))
+        .unwrap();
+    let reply = sender.send_request(request).await.unwrap();
+    assert_eq!(reply.status(), 200);
+    reply
+}
+
+/// RFC 9113 §6.9.2: a client may open no window, or a small one, and never more of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_client_that_opens_no_window_holds_its_call_to_the_deadline_only() {
+    let node = node_that_streams();
+    let late = ["function=\"http-hello\"", "outcome=\"timeout\""];
+    for (count, window) in [(1.0, 0), (2.0, 1000)] {
+        let reply = stalled(&node, window).await;
+        eventually("the call is late", || {
+            node.metric("mote_calls_total", &late) == count
+        });
+        // Its client is still there; its place, the only one, is free again.
+        let body = vec![b'x'; STREAMED_BYTES];
+        let served = node.post("/http-hello/echo", &body).expect(200);
+        assert!(served.body == body, "{} bytes came", served.body.len());
+        let calls = node.metric("mote_calls_total", &late[..1]);
+        assert_eq!(calls, 2.0 * count, "each is counted once");
+        drop(reply);
+    }
     node.answers_hello();
 }
 
