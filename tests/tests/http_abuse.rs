@@ -314,6 +314,17 @@ async fn a_client_that_opens_no_window_holds_its_call_to_the_deadline_only() {
     node.answers_hello();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_client_that_opens_no_window_is_cut_off() {
+    let node = node_that_streams();
+    let reply = stalled(&node, 0).await;
+    eventually("the connection is closed", || {
+        node.metric("mote_http_connections_open", &[]) == 0.0
+    });
+    drop(reply);
+    node.answers_hello();
+}
+
 #[test]
 fn more_connections_than_allowed_are_turned_away_and_counted() {
     let node = Up::new().flag("--connections-max", "8").start();
