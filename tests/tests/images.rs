@@ -96,3 +96,16 @@ fn what_another_engine_compiled_is_compiled_again() {
     fs::remove_file(&inherited.path).unwrap();
     inherited.answers("gone");
 }
+
+#[test]
+fn an_image_of_the_right_length_and_other_bytes_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut inherited = Inherited::from_another_engine(folder.path());
+    let mut changed = inherited.own.clone();
+    let middle = changed.len() / 2;
+    changed[middle] ^= 0xff;
+    inherited.is_made_again("changed", &changed);
+    let mut foreign = inherited.foreign.clone();
+    foreign.resize(inherited.own.len(), 0);
+    inherited.is_made_again("of the other engine", &foreign);
+}
