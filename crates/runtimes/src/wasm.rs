@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mote_core::error::Error;
-use mote_core::runtime::{Artifact, BoxFuture, Prepared, Runtime};
+use mote_core::runtime::{Artifact, BoxFuture, Image, Prepared, Runtime};
 use mote_core::spec::FunctionSpec;
 
 use self::compile::Compiler;
@@ -83,6 +83,21 @@ impl Wasm {
     }
 }
 
+/// Whether an image is what was recorded; one that is not is deleted, and the code compiled again.
+/// The first call looks once more, because it is the file of that moment which is mapped.
+async fn is_whole(images: &Arc<Images>, image: &Image) -> bool {
+    let (images, known) = (Arc::clone(images), image.clone());
+    let verified = tokio::task::spawn_blocking(move || images.verify(&known)).await;
+    match verified {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            tracing::warn!(image = image.file, %error, "compiling again");
+            false
+        }
+        Err(_) => false,
+    }
+}
+
 impl Runtime for Wasm {
     fn prepare<'a>(
         &'a self,
@@ -90,7 +105,9 @@ impl Runtime for Wasm {
         artifact: &'a Artifact,
     ) -> BoxFuture<'a, Result<Arc<dyn Prepared>, Error>> {
         Box::pin(async move {
-            if let Some((image, shape)) = self.images.known(artifact, self.engines.fingerprint()) {
+            if let Some((image, shape)) = self.images.known(artifact, self.engines.fingerprint())
+                && is_whole(&self.images, &image).await
+            {
                 let function = WasmFunction::new(spec, image, shape, self);
                 // Compiled for another deploy: this one's limits were not tried yet.
                 if artifact.image.is_none() {

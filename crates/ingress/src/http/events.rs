@@ -55,7 +55,7 @@ pub(super) fn response(
         next: next(watch, shutdown.clone()),
         shutdown: shutdown.clone(),
     };
-    let mut response = Response::new(ReplyBody::stream(Box::pin(events)));
+    let mut response = Response::new(ReplyBody::stream(Box::pin(events), None));
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,

@@ -37,8 +37,12 @@ pub(super) struct Activity {
     /// When the head of the next one began; 0 when it has not, [`JUST_NOW`] until somebody has to
     /// wait for the rest of it: most heads come in one piece, and need no look at the clock.
     began: AtomicU64,
+    /// Until when the streams under way may last, 0 when there are none. hyper asks a stream for
+    /// nothing while its client opens no HTTP/2 window, so nobody else would end those.
+    streams_until: AtomicU64,
 }
 
+const FOR_EVER: u64 = u64::MAX;
 const JUST_NOW: u64 = u64::MAX;
 
 /// A request under way, until it is dropped.
@@ -52,6 +56,7 @@ impl Activity {
             requests: AtomicU32::new(0),
             ended: AtomicU64::new(0),
             began: AtomicU64::new(0),
+            streams_until: AtomicU64::new(0),
         })
     }
 
@@ -69,10 +74,12 @@ impl Activity {
         }
     }
 
-    /// When patience ends if nothing happens; `None` while a request is under way.
+    /// When patience ends if nothing happens; `None` while a request is under way that has time.
     fn deadline(&self, patience: &Patience) -> Option<Instant> {
         if self.requests.load(Ordering::Relaxed) > 0 {
-            return None;
+            let until = self.streams_until.load(Ordering::Relaxed);
+            let late = until > 0 && self.now() > until;
+            return late.then(|| self.opened + Duration::from_millis(until));
         }
         let (since, patience) = match self.began.load(Ordering::Relaxed) {
             0 => (self.ended.load(Ordering::Relaxed), patience.idle),
@@ -92,10 +99,21 @@ impl Activity {
     }
 }
 
+impl UnderWay {
+    /// Says that its reply is a stream, and how long from now that may take.
+    pub(super) fn lasts(&self, longest: Option<Duration>) {
+        let longest = longest.and_then(|longest| u64::try_from(longest.as_millis()).ok());
+        let until = longest.map_or(FOR_EVER, |longest| self.0.now().saturating_add(longest));
+        self.0.streams_until.fetch_max(until, Ordering::Relaxed);
+    }
+}
+
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.0.ended.store(self.0.now(), Ordering::Relaxed);
-        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+        if self.0.requests.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.streams_until.store(0, Ordering::Relaxed);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -18,15 +19,18 @@ pub(super) enum ReplyBody {
     Bytes(Bytes),
     Stream {
         stream: BodyStream,
+        /// How long it may take; event streams have no end.
+        longest: Option<Duration>,
         /// The request that it answers.
         request: Option<UnderWay>,
     },
 }
 
 impl ReplyBody {
-    pub(super) fn stream(stream: BodyStream) -> Self {
+    pub(super) fn stream(stream: BodyStream, longest: Option<Duration>) -> Self {
         Self::Stream {
             stream,
+            longest,
             request: None,
         }
     }
@@ -62,11 +66,11 @@ impl http_body::Body for ReplyBody {
     }
 }
 
-/// A function's reply as a response.
-pub(super) fn response(reply: Reply) -> Response<ReplyBody> {
+/// The reply of a function with this timeout as a response.
+pub(super) fn response(reply: Reply, timeout: Duration) -> Response<ReplyBody> {
     let body = match reply.body {
         Body::Bytes(bytes) => ReplyBody::Bytes(bytes),
-        Body::Stream(stream) => ReplyBody::stream(stream),
+        Body::Stream(stream) => ReplyBody::stream(stream, Some(timeout)),
     };
     let mut response = Response::new(body);
     *response.status_mut() = reply.status;

@@ -1,6 +1,7 @@
 //! From a request to an invocation, and back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -73,8 +74,13 @@ impl Door {
         if let Some(traceparent) = traceparent {
             headers.entry(TRACEPARENT).or_insert(traceparent);
         }
-        // While a stream goes on, so does its request.
-        if let ReplyBody::Stream { request, .. } = response.body_mut() {
+        // While a stream goes on, so does its request; and a client that does not read it has no
+        // longer for that than for a reply that is all there.
+        if let ReplyBody::Stream {
+            request, longest, ..
+        } = response.body_mut()
+        {
+            under_way.lasts(longest.map(|longest| longest + self.config.body_timeout));
             *request = Some(under_way);
         }
         response
@@ -129,7 +135,8 @@ impl Door {
             origin: Origin::Http,
             hops: 0,
         };
-        Ok(response(self.invoker.invoke(invocation).await?))
+        let reply = self.invoker.invoke(invocation).await?;
+        Ok(response(reply, function.timeout))
     }
 
     /// A function's request body: a stream for those that take one, collected for all others.
@@ -196,6 +203,7 @@ struct Facts {
     streams: bool,
     observable: bool,
     body_bytes: u64,
+    timeout: Duration,
 }
 
 impl Facts {
@@ -205,6 +213,7 @@ impl Facts {
             streams: entry.streams,
             observable: entry.spec.observable,
             body_bytes: entry.spec.limits.body_bytes,
+            timeout: entry.spec.limits.timeout,
         }
     }
 }
