@@ -103,6 +103,7 @@ impl CallState {
         };
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.limiter);
+        store.set_hostcall_fuel(copied_max(limits.memory_bytes));
         interrupt(&mut store, limits.cpu);
         store
     }
@@ -157,6 +158,13 @@ impl WasiHttpView for CallState {
             ctx: &mut wasi.http,
         }
     }
+}
+
+/// Most bytes that the node copies for one call of the guest to the host. A list may name the same
+/// memory over and over; without that, four times what the guest has is more than it can ask for.
+fn copied_max(memory_bytes: u64) -> usize {
+    const MAX: usize = 128 << 20;
+    usize::try_from(memory_bytes.saturating_mul(4)).map_or(MAX, |bytes| bytes.min(MAX))
 }
 
 /// Lets a guest run for one tick from now.
