@@ -156,7 +156,10 @@ async fn serve(
         .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX));
     let connection = builder.serve_connection(guarded, service);
     let mut connection = std::pin::pin!(connection);
+    // Looked at whenever the connection is: a token of its own has locks that no other thread takes.
+    let shutdown = shutdown.child_token();
     let ended = tokio::select! {
+        biased;
         ended = connection.as_mut() => ended,
         () = shutdown.cancelled() => {
             connection.as_mut().graceful_shutdown();

@@ -92,10 +92,27 @@ impl Door {
         parts: Parts,
         body: Incoming,
     ) -> Result<Response<ReplyBody>, Error> {
+        // Apart, so that what reading a request needs takes no room beside its call.
+        match self.read(id, parts, body).await? {
+            Read::Call(call) => {
+                let reply = self.invoker.invoke(call.invocation).await?;
+                Ok(response(reply, call.timeout))
+            }
+            Read::Answer(response) => Ok(response),
+        }
+    }
+
+    async fn read(
+        &self,
+        id: InvocationId,
+        parts: Parts,
+        body: Incoming,
+    ) -> Result<Read<'_>, Error> {
         let target = parts.uri.path_and_query().cloned();
         let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
         let Some((name, prefix)) = function_name(target.path()) else {
-            return self.platform(&target, &parts.method);
+            let page = self.platform(&target, &parts.method);
+            return page.map(Read::Answer);
         };
         let Some(function) = self.invoker.look(|plan| plan.resolve(name).map(Facts::of)) else {
             return Err(self.refused(not_deployed(name)));
@@ -103,14 +120,15 @@ impl Door {
         if matches!(parts.method, Method::CONNECT | Method::TRACE) {
             let message = format!("functions are not called with {}", parts.method);
             let error = self.refused(Error::new(ErrorKind::MethodNotAllowed, message));
-            return Ok(with_allow(error_response(&error)));
+            return Ok(Read::Answer(with_allow(error_response(&error))));
         }
         // Functions that know HTTP answer for themselves; for the others the door does.
         if parts.method == Method::OPTIONS && !function.streams {
-            return Ok(with_allow(plain(StatusCode::NO_CONTENT, Bytes::new())));
+            let allowed = with_allow(plain(StatusCode::NO_CONTENT, Bytes::new()));
+            return Ok(Read::Answer(allowed));
         }
         // The room that a collected body takes is held as long as the body is: to the call's end.
-        let (body, _room) = if body.is_end_stream() {
+        let (body, room) = if body.is_end_stream() {
             (Body::empty(), None)
         } else {
             let body = Box::pin(self.body(&function, &parts, body)).await;
@@ -124,7 +142,8 @@ impl Door {
         };
         if function.observable && events::wanted(&meta) {
             let events = events::response(&self.invoker, function.id, &meta, &self.shutdown);
-            return events.map_err(|error| self.refused(error));
+            let events = events.map_err(|error| self.refused(error))?;
+            return Ok(Read::Answer(events));
         }
         let invocation = Invocation {
             id,
@@ -135,8 +154,11 @@ impl Door {
             origin: Origin::Http,
             hops: 0,
         };
-        let reply = self.invoker.invoke(invocation).await?;
-        Ok(response(reply, function.timeout))
+        Ok(Read::Call(Call {
+            invocation,
+            timeout: function.timeout,
+            _room: room,
+        }))
     }
 
     /// A function's request body: a stream for those that take one, collected for all others.
@@ -195,6 +217,20 @@ impl Door {
         self.invoker.refused(Origin::Http, error.kind());
         error
     }
+}
+
+/// What became of a request that was read.
+enum Read<'a> {
+    Call(Call<'a>),
+    /// The door answers itself.
+    Answer(Response<ReplyBody>),
+}
+
+/// A call to make.
+struct Call<'a> {
+    invocation: Invocation,
+    timeout: Duration,
+    _room: Option<SemaphorePermit<'a>>,
 }
 
 /// What the door needs to know of a function.
