@@ -9,6 +9,7 @@ pub mod digest;
 pub mod error;
 pub mod invocation;
 pub mod log;
+pub mod memory;
 pub mod name;
 pub mod registry;
 pub mod reply;

@@ -5,12 +5,14 @@
 //! guest does, these methods return.
 
 use std::future::Future;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::digest::Digest;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::invocation::Invocation;
 use crate::log::LogSink;
 use crate::reply::Reply;
@@ -55,6 +57,20 @@ pub trait Runtime: Send + Sync {
 
     /// Deletes images that no function uses any more. `used` holds the file names still in use.
     fn sweep(&self, used: &dyn Fn(&str) -> bool) -> Result<(), Error>;
+
+    /// Removes what a node that was killed left running: called once, before anything is prepared.
+    fn clear(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Removes what it made on this system and does not need any more: called last, when none of its
+    /// instances runs.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+
+    /// What keeps its functions apart here, for people, in one line.
+    fn isolation(&self) -> BoxFuture<'_, String>;
 }
 
 /// A function made ready on this node; costs no memory worth mentioning until started.
@@ -70,20 +86,80 @@ pub trait Prepared: Send + Sync {
 
     /// Whether the function reads its request as a stream; others are given whole bodies.
     fn streams(&self) -> bool;
+
+    /// What an instance takes. `None`: one instance lives in the node and takes every call that is
+    /// admitted.
+    fn instances(&self) -> Option<Instances> {
+        None
+    }
+
+    /// What keeps this function apart, for people, in one line.
+    fn isolation(&self) -> String;
 }
 
-/// A function ready to take calls.
+/// What instances that live outside of the node take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instances {
+    /// Calls that one takes at once.
+    pub slots: NonZeroU32,
+    /// Bytes of memory that one may use, reserved while it runs.
+    pub memory_bytes: u64,
+    /// Most of them, whatever the function's scale says; one whose instance makes a process for
+    /// each call needs no second.
+    pub max: u32,
+}
+
+/// A function ready to take calls. Dropping the last reference ends it at once.
 pub trait Instance: Send + Sync {
-    /// Serves one call. Dropping the future, or the reply's stream, ends the guest and frees what
-    /// the call held.
+    /// Serves one call: the one that is offered. An instance takes it out when it hands it over to
+    /// the guest; when it fails before that, another instance may be offered the same call.
+    /// Dropping the future, or the reply's stream, ends the guest's work and frees what the call held.
     fn call<'a>(
         &'a self,
-        invocation: Invocation,
+        offered: &'a mut Option<Invocation>,
         context: CallContext,
     ) -> BoxFuture<'a, Result<Reply, Error>>;
 
     /// Bytes of memory that the instance holds while idle; an estimate for eviction.
     fn idle_bytes(&self) -> u64;
+
+    /// Resolves when it has ended by itself, with how. Cancel-safe.
+    fn exited(&self) -> BoxFuture<'_, Exit> {
+        Box::pin(std::future::pending())
+    }
+
+    /// Stops it from using processors while it is idle. Returns whether this kind can do that.
+    fn pause(&self) -> BoxFuture<'_, Result<bool, Error>> {
+        Box::pin(async { Ok(false) })
+    }
+
+    /// Ends a pause.
+    fn resume(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Asks it to end, and ends it when it has not within the grace.
+    fn stop(&self, _grace: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
+/// How an instance ended by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// For people: `exited with status 1`, `killed by signal 9 (out of memory)`.
+    pub how: String,
+    /// Whether the node did that on purpose, because of one call; such an end says nothing about
+    /// the function's health.
+    pub on_purpose: bool,
+}
+
+/// The call that is offered, for instances that need it whole. Fails when it was taken already,
+/// which is a bug of the caller.
+pub fn take(offered: &mut Option<Invocation>) -> Result<Invocation, Error> {
+    offered
+        .take()
+        .ok_or_else(|| Error::new(ErrorKind::Internal, "a call was offered that is taken"))
 }
 
 /// What belongs to one call and not to the instance.

@@ -8,6 +8,12 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind};
 use crate::name::FunctionName;
 
+mod program;
+mod scale;
+
+pub use program::{Contract, Isolation, Program, RuntimeKind};
+pub use scale::{INSTANCES_MAX, Scale};
+
 /// One version of a function, without its code.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FunctionSpec {
@@ -25,28 +31,16 @@ pub struct FunctionSpec {
     pub env: BTreeMap<String, String>,
     /// What it may reach besides its own memory.
     pub allow: Grants,
-}
-
-/// A way to run code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RuntimeKind {
-    /// WebAssembly, in the node itself.
-    Wasm,
-}
-
-impl RuntimeKind {
-    /// The name in manifests.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Wasm => "wasm",
-        }
-    }
+    /// What to run and how to talk to it: always there for processes and containers, never for Wasm.
+    pub program: Option<Program>,
+    /// How many instances there may be. Without meaning for Wasm, whose one instance takes all calls.
+    pub scale: Scale,
 }
 
 /// Limits of a function. Every field is per call unless it says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of all linear memories together.
+    /// Bytes of all linear memories together; of an instance that serves many calls, all it uses.
     pub memory_bytes: u64,
     /// Elements of all tables together.
     pub table_elements: u64,
@@ -97,8 +91,10 @@ pub struct DirectoryGrant {
     pub guest: String,
 }
 
-/// Most bytes of memory a call may be given: what a 32-bit guest can address.
+/// Most bytes of memory a Wasm call may be given: what a 32-bit guest can address.
 pub const MEMORY_BYTES_MAX: u64 = 4 << 30;
+/// Most bytes of memory an instance of a program may be given. A node refuses more than it has.
+pub const PROGRAM_MEMORY_BYTES_MAX: u64 = 1 << 40;
 /// Largest body limit; larger things belong in a stream or a store.
 pub const BODY_BYTES_MAX: u64 = 256 << 20;
 /// Longest call.
@@ -119,13 +115,19 @@ impl FunctionSpec {
             observable: false,
             env: BTreeMap::new(),
             allow: Grants::default(),
+            program: None,
+            scale: Scale::default(),
         }
     }
 
     /// Checks every value against its bounds. Fails with `BadRequest`, naming key and value.
     pub fn check(&self) -> Result<(), Error> {
         let limits = &self.limits;
-        within("memory", limits.memory_bytes, 64 << 10, MEMORY_BYTES_MAX)?;
+        let memory_max = match self.runtime {
+            RuntimeKind::Wasm => MEMORY_BYTES_MAX,
+            RuntimeKind::Process | RuntimeKind::Container => PROGRAM_MEMORY_BYTES_MAX,
+        };
+        within("memory", limits.memory_bytes, 64 << 10, memory_max)?;
         within("table", limits.table_elements, 0, 10_000_000)?;
         within("body", limits.body_bytes, 0, BODY_BYTES_MAX)?;
         within("log", limits.log_bytes, 0, 16 << 20)?;
@@ -144,6 +146,8 @@ impl FunctionSpec {
         )?;
         within("queue", limits.queue.into(), 0, 100_000)?;
         within("reuse", self.reuse.into(), 1, 1_000_000)?;
+        self.scale.check()?;
+        self.check_program()?;
         self.check_env()?;
         self.allow
             .http
@@ -158,6 +162,21 @@ impl FunctionSpec {
             }
         }
         Ok(())
+    }
+
+    fn check_program(&self) -> Result<(), Error> {
+        let needs_program = self.runtime != RuntimeKind::Wasm;
+        match &self.program {
+            None if needs_program => Err(bad(format!(
+                "runtime `{}` has no program",
+                self.runtime.label()
+            ))),
+            Some(_) if !needs_program => Err(bad(
+                "a program is for the runtimes `process` and `container`".to_owned(),
+            )),
+            Some(program) => program.check(self.runtime),
+            None => Ok(()),
+        }
     }
 
     fn check_env(&self) -> Result<(), Error> {
