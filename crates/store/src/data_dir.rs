@@ -22,7 +22,7 @@ pub const FORMAT: u32 = 1;
 const FORMAT_FILE: &str = "format";
 const LOCK_FILE: &str = "lock";
 const TOKEN_FILE: &str = "token";
-const FOLDERS: [&str; 3] = ["artifacts", "images", "logs"];
+const FOLDERS: [&str; 5] = ["artifacts", "environments", "images", "logs", "trees"];
 
 /// What a new data folder may hold before its format is written: what an interrupted first start
 /// left, what a fresh file system brings along, and what people put there beforehand, which is the
@@ -92,6 +92,16 @@ impl DataDir {
     /// Where runtimes keep their images.
     pub fn images(&self) -> PathBuf {
         self.path.join("images")
+    }
+
+    /// Where unpacked artifacts are, by digest.
+    pub fn trees(&self) -> PathBuf {
+        self.path.join("trees")
+    }
+
+    /// Where environments for plain source are: the built-in ones and those of users.
+    pub fn environments(&self) -> PathBuf {
+        self.path.join("environments")
     }
 
     /// Where logs go.

@@ -12,12 +12,15 @@ use std::time::Duration;
 use mote_core::error::{Error, ErrorKind};
 use mote_core::name::FunctionName;
 use mote_core::registry::FunctionRecord;
-use mote_core::spec::{DirectoryGrant, FunctionSpec, Grants, Limits, RuntimeKind};
+use mote_core::spec::{self, DirectoryGrant, FunctionSpec, Grants, Limits, RuntimeKind};
 use serde::{Deserialize, Serialize};
 
 /// The version this code writes, and the newest it reads. Older ones are read for as long as a
 /// release that wrote them is supported.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+
+/// The oldest version this code reads: one without programs and scale, which are then absent.
+const VERSION_OLDEST: u8 = 1;
 
 /// Most bytes of one record. Five versions with all the environment they may have are a third of it.
 const RECORD_BYTES_MAX: usize = 1 << 20;
@@ -73,7 +76,7 @@ pub(super) fn decode(name: &str, bytes: &[u8]) -> Result<FunctionRecord, Error> 
 /// replaced or removed too: what a newer node wrote is never thrown away unread.
 pub(super) fn readable<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a [u8], Error> {
     match bytes.split_first() {
-        Some((&VERSION, json)) => Ok(json),
+        Some((VERSION_OLDEST..=VERSION, json)) => Ok(json),
         Some((version, _)) if *version > VERSION => Err(Error::new(
             ErrorKind::Unsupported,
             format!(
@@ -166,6 +169,36 @@ struct Spec {
     env: BTreeMap<String, String>,
     allow_http: Vec<String>,
     allow_read: Vec<Directory>,
+    /// Since version 2.
+    #[serde(default)]
+    program: Option<Program>,
+    /// Since version 2.
+    #[serde(default)]
+    scale: Option<Scale>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Program {
+    contract: Option<String>,
+    command: Vec<String>,
+    environment: Option<String>,
+    port: Option<u16>,
+    ready: Option<String>,
+    tmp_bytes: u64,
+    processes: u32,
+    cpus: f64,
+    isolation: String,
+    pull: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Scale {
+    min: u32,
+    max: u32,
+    target: Option<u32>,
+    idle: Duration,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -241,6 +274,8 @@ impl Spec {
             observable,
             env,
             allow: Grants { http, read },
+            program,
+            scale,
         } = spec;
         let Limits {
             memory_bytes,
@@ -268,13 +303,20 @@ impl Spec {
             env: env.clone(),
             allow_http: http.clone(),
             allow_read: allow_read.collect::<Result<_, _>>()?,
+            program: program.as_ref().map(Program::store),
+            scale: Some(Scale::store(scale)),
         })
     }
 
     fn restore(self, name: &FunctionName) -> Result<FunctionSpec, Error> {
         Ok(FunctionSpec {
             name: name.clone(),
-            runtime: runtime(name, &self.runtime)?,
+            runtime: labelled(
+                name,
+                "runtime",
+                &self.runtime,
+                (RuntimeKind::ALL, RuntimeKind::label),
+            )?,
             limits: Limits {
                 memory_bytes: self.memory_bytes,
                 table_elements: self.table_elements,
@@ -296,7 +338,93 @@ impl Spec {
                     .map(Directory::restore)
                     .collect(),
             },
+            program: match self.program {
+                Some(program) => Some(program.restore(name)?),
+                None => None,
+            },
+            scale: self.scale.map(Scale::restore).unwrap_or_default(),
         })
+    }
+}
+
+impl Program {
+    fn store(program: &spec::Program) -> Self {
+        let spec::Program {
+            contract,
+            command,
+            environment,
+            port,
+            ready,
+            tmp_bytes,
+            processes,
+            cpus,
+            isolation,
+            pull,
+        } = program;
+        Self {
+            contract: contract.map(|contract| contract.label().to_owned()),
+            command: command.clone(),
+            environment: environment.clone(),
+            port: *port,
+            ready: ready.clone(),
+            tmp_bytes: *tmp_bytes,
+            processes: *processes,
+            cpus: *cpus,
+            isolation: isolation.label().to_owned(),
+            pull: *pull,
+        }
+    }
+
+    fn restore(self, name: &FunctionName) -> Result<spec::Program, Error> {
+        let contracts = (
+            spec::Contract::ALL,
+            spec::Contract::label as fn(spec::Contract) -> _,
+        );
+        let isolations = (
+            spec::Isolation::ALL,
+            spec::Isolation::label as fn(spec::Isolation) -> _,
+        );
+        let contract = self.contract.as_ref();
+        Ok(spec::Program {
+            contract: contract
+                .map(|label| labelled(name, "contract", label, contracts))
+                .transpose()?,
+            command: self.command,
+            environment: self.environment,
+            port: self.port,
+            ready: self.ready,
+            tmp_bytes: self.tmp_bytes,
+            processes: self.processes,
+            cpus: self.cpus,
+            isolation: labelled(name, "isolation", &self.isolation, isolations)?,
+            pull: self.pull,
+        })
+    }
+}
+
+impl Scale {
+    fn store(scale: &spec::Scale) -> Self {
+        let spec::Scale {
+            min,
+            max,
+            target,
+            idle,
+        } = scale;
+        Self {
+            min: *min,
+            max: *max,
+            target: *target,
+            idle: *idle,
+        }
+    }
+
+    fn restore(self) -> spec::Scale {
+        spec::Scale {
+            min: self.min,
+            max: self.max,
+            target: self.target,
+            idle: self.idle,
+        }
     }
 }
 
@@ -324,18 +452,21 @@ impl Directory {
     }
 }
 
-fn runtime(name: &FunctionName, label: &str) -> Result<RuntimeKind, Error> {
-    // A runtime that a later version adds comes with a later record version, so any other label
-    // here is damage.
-    [RuntimeKind::Wasm]
-        .into_iter()
-        .find(|kind| kind.label() == label)
-        .ok_or_else(|| {
-            damaged(
-                name.full(),
-                &format!("there is no runtime `{}`", label.escape_debug()),
-            )
-        })
+/// The one of these values with this label. A value that a later version adds comes with a later
+/// record version, so any other label here is damage.
+fn labelled<T: Copy>(
+    name: &FunctionName,
+    key: &str,
+    label: &str,
+    (all, label_of): (&[T], fn(T) -> &'static str),
+) -> Result<T, Error> {
+    let found = all.iter().find(|one| label_of(**one) == label);
+    found.copied().ok_or_else(|| {
+        damaged(
+            name.full(),
+            &format!("there is no {key} `{}`", label.escape_debug()),
+        )
+    })
 }
 
 #[cfg(test)]

@@ -46,12 +46,75 @@ fn grants() -> impl Strategy<Value = Grants> {
         .prop_map(|(http, read)| Grants { http, read })
 }
 
+fn one_of<T: Copy + std::fmt::Debug + 'static>(all: &'static [T]) -> impl Strategy<Value = T> {
+    (0..all.len()).prop_map(|place| all[place])
+}
+
+/// Numbers whose text is exact; others may come back different in their last digit.
+fn quarters() -> impl Strategy<Value = f64> {
+    (0..1_000_000_u32).prop_map(|number| f64::from(number) / 4.0)
+}
+
+fn program() -> impl Strategy<Value = spec::Program> {
+    let how = (
+        option::of(one_of(spec::Contract::ALL)),
+        one_of(spec::Isolation::ALL),
+        any::<bool>(),
+    );
+    let texts = (
+        vec(any::<String>(), 0..3),
+        option::of(any::<String>()),
+        option::of(any::<String>()),
+    );
+    let numbers = (
+        option::of(any::<u16>()),
+        any::<u64>(),
+        any::<u32>(),
+        quarters(),
+    );
+    (how, texts, numbers).prop_map(
+        |((contract, isolation, pull), (command, environment, ready), numbers)| {
+            let (port, tmp_bytes, processes, cpus) = numbers;
+            spec::Program {
+                contract,
+                command,
+                environment,
+                port,
+                ready,
+                tmp_bytes,
+                processes,
+                cpus,
+                isolation,
+                pull,
+            }
+        },
+    )
+}
+
+fn scale() -> impl Strategy<Value = spec::Scale> {
+    (
+        any::<u32>(),
+        any::<u32>(),
+        option::of(any::<u32>()),
+        duration(),
+    )
+        .prop_map(|(min, max, target, idle)| spec::Scale {
+            min,
+            max,
+            target,
+            idle,
+        })
+}
+
 fn spec(name: FunctionName) -> impl Strategy<Value = FunctionSpec> {
     let env = btree_map(any::<String>(), any::<String>(), 0..4);
-    (limits(), any::<u32>(), any::<bool>(), env, grants()).prop_map(
-        move |(limits, reuse, observable, env, allow)| FunctionSpec {
+    let runs = (one_of(RuntimeKind::ALL), option::of(program()), scale());
+    (limits(), any::<u32>(), any::<bool>(), env, grants(), runs).prop_map(
+        move |(limits, reuse, observable, env, allow, (runtime, program, scale))| FunctionSpec {
             name: name.clone(),
-            runtime: RuntimeKind::Wasm,
+            runtime,
+            program,
+            scale,
             limits,
             reuse,
             observable,
@@ -168,7 +231,28 @@ fn version_one_is_read_for_ever() {
     let json = br#"{"live":3,"versions":[{"number":3,"artifact":"0707070707070707070707070707070707070707070707070707070707070707","image":null,"deployed_ms":1,"spec":{"runtime":"wasm","memory_bytes":67108864,"table_elements":100000,"timeout":{"secs":10,"nanos":0},"cpu":{"secs":1,"nanos":0},"body_bytes":1048576,"log_bytes":65536,"concurrency":64,"queue":1024,"reuse":1,"observable":false,"env":{},"allow_http":[],"allow_read":[]}}]}"#;
     let bytes = [&[1], &json[..]].concat();
     assert_eq!(decode("light.home", &bytes).unwrap(), one());
-    assert_eq!(encode(&one()).unwrap(), bytes);
+}
+
+/// The same for version 2, which is what is written.
+#[test]
+fn version_two_is_read_for_ever() {
+    let json = br#"{"live":3,"versions":[{"number":3,"artifact":"0707070707070707070707070707070707070707070707070707070707070707","image":null,"deployed_ms":1,"spec":{"runtime":"process","memory_bytes":67108864,"table_elements":100000,"timeout":{"secs":10,"nanos":0},"cpu":{"secs":1,"nanos":0},"body_bytes":1048576,"log_bytes":65536,"concurrency":64,"queue":1024,"reuse":1,"observable":false,"env":{},"allow_http":[],"allow_read":[],"program":{"contract":"http","command":["./serve"],"environment":null,"port":8080,"ready":"/health","tmp_bytes":67108864,"processes":64,"cpus":0.5,"isolation":"required","pull":false},"scale":{"min":1,"max":4,"target":2,"idle":{"secs":300,"nanos":0}}}}]}"#;
+    let bytes = [&[2], &json[..]].concat();
+    let mut record = one();
+    let spec = &mut record.versions[0].spec;
+    spec.runtime = RuntimeKind::Process;
+    spec.program = Some(spec::Program {
+        contract: Some(spec::Contract::Http),
+        command: vec!["./serve".to_owned()],
+        port: Some(8080),
+        ready: Some("/health".to_owned()),
+        cpus: 0.5,
+        isolation: spec::Isolation::Required,
+        ..spec::Program::default()
+    });
+    (spec.scale.min, spec.scale.target) = (1, Some(2));
+    assert_eq!(decode("light.home", &bytes).unwrap(), record);
+    assert_eq!(encode(&record).unwrap(), bytes);
 }
 
 #[test]
@@ -178,7 +262,7 @@ fn newer_versions_are_named_and_not_guessed_at() {
     let error = decode("light.home", &bytes).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(
-        error.message().contains("`light.home` has version 2"),
+        error.message().contains("`light.home` has version 3"),
         "{error}"
     );
 }
