@@ -97,6 +97,16 @@ impl Client {
             .await
     }
 
+    /// Changes how many instances a function may have.
+    pub async fn rescale(
+        &self,
+        name: &FunctionName,
+        rescale: &wire::Rescale,
+    ) -> Result<wire::FunctionInfo, Error> {
+        let path = format!("{}/scale", function_path(name));
+        self.send_json(Method::POST, &path, rescale).await
+    }
+
     /// Removes a function with all its versions.
     pub async fn remove(&self, name: &FunctionName) -> Result<(), Error> {
         let reply = self
@@ -124,7 +134,7 @@ impl Client {
         let path = format!("/v1/artifacts/{digest}");
         let upload = Upload::with_progress(bytes, Box::new(progress));
         let reply = self
-            .send(Method::PUT, &path, Some("application/wasm"), upload)
+            .send(Method::PUT, &path, Some("application/octet-stream"), upload)
             .await?;
         json(reply).await
     }

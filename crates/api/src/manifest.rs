@@ -16,6 +16,7 @@ use std::path::{Component, Path, PathBuf};
 
 use mote_core::error::{Error, ErrorKind};
 use mote_core::name::{DEFAULT_APP, FunctionName, check_label};
+use mote_core::spec::RuntimeKind;
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -44,11 +45,25 @@ pub struct Manifest {
 /// One function of a manifest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Function {
-    /// Where its code is: below the manifest's folder, without `..`.
-    pub source: PathBuf,
+    /// Where its code is.
+    pub source: Source,
     /// Name, limits and grants, checked.
     pub spec: mote_core::spec::FunctionSpec,
 }
+
+/// Where the code of a function is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A file or a folder: below the manifest's folder, without `..`.
+    Path(PathBuf),
+    /// An image that the container engine has, or may pull.
+    Reference(String),
+    /// There is none: the command is a program of the node's system.
+    Nothing,
+}
+
+/// Longest reference of an image.
+const REFERENCE_BYTES_MAX: usize = 512;
 
 /// Reads a manifest. Every failure says the line.
 pub fn parse(text: &str) -> Result<Manifest, Error> {
@@ -172,33 +187,99 @@ fn function(
     };
 
     let source = table.remove("source");
+    let image = table.remove("image");
     known_keys(
         &table,
         spec::FunctionSpec::KEYS,
         &format!(" of function `{name}`"),
         lines,
     )?;
-    let Some(source) = source else {
-        return Err(lines
-            .bad(at, format!("function `{name}` has no `source`"))
-            .with_hint(format!(
-                "write source = \"{}.wasm\" below it",
-                name.function()
-            )));
-    };
-    let source_at = source.span().start;
-    let source = match source.get_ref().as_str() {
-        Some(text) => check_source(text).map_err(|error| lines.at(source_at, error))?,
-        None => return Err(lines.bad(source_at, "`source` is not a text")),
-    };
-
     let deserializer = toml::de::Deserializer::from(Spanned::new(span, table));
     let wire = spec::FunctionSpec::deserialize(deserializer).map_err(|error| lines.toml(&error))?;
     let doing = format!("function `{name}`");
     let spec = wire
-        .into_core(name)
+        .into_core(name.clone())
         .map_err(|error| lines.at(at, error.context(doing)))?;
+    let source = match (source, image) {
+        (Some(_), Some(image)) => {
+            return Err(lines
+                .bad(
+                    image.span().start,
+                    format!("function `{name}` has `source` and `image`"),
+                )
+                .with_hint("put the code into the image, or take one of the two away"));
+        }
+        (Some(source), None) => path("source", &source, spec.runtime, lines)?,
+        (None, Some(image)) => self::image(&image, spec.runtime, lines)?,
+        (None, None) => no_source(&spec).map_err(|error| lines.at(at, error))?,
+    };
     Ok(Function { source, spec })
+}
+
+/// A file or folder below the manifest.
+fn path(
+    key: &str,
+    value: &Spanned<DeValue<'_>>,
+    runtime: RuntimeKind,
+    lines: Lines<'_>,
+) -> Result<Source, Error> {
+    let at = value.span().start;
+    let Some(text) = value.get_ref().as_str() else {
+        return Err(lines.bad(at, format!("`{key}` is not a text")));
+    };
+    // The manifest's own folder is what plain source is mostly deployed from.
+    if text == "." && runtime != RuntimeKind::Wasm {
+        return Ok(Source::Path(PathBuf::from(".")));
+    }
+    let path = check_source(text).map_err(|error| lines.at(at, error))?;
+    Ok(Source::Path(path))
+}
+
+/// An image: for the container engine by its name, for a process as a file or folder.
+fn image(
+    value: &Spanned<DeValue<'_>>,
+    runtime: RuntimeKind,
+    lines: Lines<'_>,
+) -> Result<Source, Error> {
+    let at = value.span().start;
+    match (runtime, value.get_ref().as_str()) {
+        (RuntimeKind::Wasm, _) => Err(lines
+            .bad(at, "`image` is not for WebAssembly")
+            .with_hint("write source = \"NAME.wasm\", or runtime = \"container\"")),
+        (RuntimeKind::Process, _) => path("image", value, runtime, lines),
+        (RuntimeKind::Container, Some(text)) => {
+            let valid = !text.is_empty()
+                && text.len() <= REFERENCE_BYTES_MAX
+                && text.bytes().all(|byte| byte.is_ascii_graphic());
+            if valid {
+                return Ok(Source::Reference(text.to_owned()));
+            }
+            Err(lines
+                .bad(at, format!("image `{}` is not a reference", short(text)))
+                .with_hint("write a name such as image = \"python:3\" or one with a digest"))
+        }
+        (RuntimeKind::Container, None) => Err(lines.bad(at, "`image` is not a text")),
+    }
+}
+
+/// A function without `source` and `image`.
+fn no_source(spec: &mote_core::spec::FunctionSpec) -> Result<Source, Error> {
+    let name = &spec.name;
+    let command = spec
+        .program
+        .as_ref()
+        .is_some_and(|program| !program.command.is_empty());
+    match spec.runtime {
+        RuntimeKind::Process if command => Ok(Source::Nothing),
+        RuntimeKind::Process => Err(bad(format!("function `{name}` has no `source`")).with_hint(
+            "write source = \".\" for a folder, image = \"FILE.tar\", or command = [\"/usr/bin/PROGRAM\"]",
+        )),
+        RuntimeKind::Container => Err(bad(format!("function `{name}` has no `image`"))
+            .with_hint("write image = \"NAME:TAG\", or source = \"IMAGE.tar\"")),
+        RuntimeKind::Wasm => Err(bad(format!("function `{name}` has no `source`")).with_hint(
+            format!("write source = \"{}.wasm\" below it", name.function()),
+        )),
+    }
 }
 
 fn known_keys(
@@ -214,7 +295,7 @@ fn known_keys(
         }
         let mut all = known.to_vec();
         if !of.is_empty() {
-            all.push("source");
+            all.extend(["source", "image"]);
         }
         let hint = match nearest(name, &all) {
             Some(near) => format!("did you mean `{near}`?"),

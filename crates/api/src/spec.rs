@@ -6,22 +6,25 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use mote_core::error::{Error, ErrorKind};
+use mote_core::error::Error;
 use mote_core::name::FunctionName;
-use mote_core::spec::{DirectoryGrant, Grants, Limits, RuntimeKind};
+use mote_core::spec::{DirectoryGrant, Grants, Limits};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::nearest::nearest;
 use crate::units::{Period, Size};
+
+mod program;
+
+pub use program::{ProgramKeys, Scale};
 
 /// Limits and grants of a function. Its name stands in the address, or in the manifest's table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FunctionSpec {
-    /// How its code runs; `wasm` in this version.
+    /// How its code runs: `wasm`, `process` or `container`.
     pub runtime: String,
-    /// All linear memories of one call together.
+    /// All linear memories of one call together; of a process or container, all it uses.
     pub memory: Size,
     /// Elements of all tables of one call together.
     pub table: u64,
@@ -45,6 +48,28 @@ pub struct FunctionSpec {
     pub env: BTreeMap<String, String>,
     /// What it may reach besides its own memory.
     pub allow: Allow,
+    /// How many instances there may be, of a process or container.
+    pub scale: Scale,
+    /// How a process or container takes calls: `stdio`, `http` or `lambda`.
+    pub contract: Option<String>,
+    /// The program and its arguments; empty for what the image or the environment says.
+    pub command: Vec<String>,
+    /// The environment that serves plain source, such as `python3`.
+    pub environment: Option<String>,
+    /// The port on which it listens; by default the one that `$PORT` says.
+    pub port: Option<u16>,
+    /// The path that answers with 2xx when it is ready; by default it is ready when it listens.
+    pub ready: Option<String>,
+    /// Size of `/tmp` of an instance.
+    pub tmp: Option<Size>,
+    /// Processes and threads of an instance.
+    pub processes: Option<u32>,
+    /// Processors that an instance may use; fractions are fine.
+    pub cpus: Option<f64>,
+    /// `best-effort`, or `required` to refuse where the system cannot isolate it in every way.
+    pub isolation: Option<String>,
+    /// Whether an image that is not on the node may be pulled.
+    pub pull: Option<bool>,
 }
 
 /// Capabilities; everything not named is denied.
@@ -83,14 +108,40 @@ impl FunctionSpec {
         "reuse",
         "env",
         "allow",
+        "scale",
+        "contract",
+        "command",
+        "environment",
+        "port",
+        "ready",
+        "tmp",
+        "processes",
+        "cpus",
+        "isolation",
+        "pull",
     ];
 
     /// Names and checks the spec. Fails with `BadRequest` on a value outside its bounds, and with
     /// `Unsupported` on a runtime this version does not have.
     pub fn into_core(self, name: FunctionName) -> Result<mote_core::spec::FunctionSpec, Error> {
+        let runtime = program::runtime(&self.runtime)?;
+        let program = ProgramKeys {
+            contract: self.contract,
+            command: self.command,
+            environment: self.environment,
+            port: self.port,
+            ready: self.ready,
+            tmp: self.tmp,
+            processes: self.processes,
+            cpus: self.cpus,
+            isolation: self.isolation,
+            pull: self.pull,
+        };
         let spec = mote_core::spec::FunctionSpec {
             name,
-            runtime: runtime(&self.runtime)?,
+            runtime,
+            program: program.into_core(runtime)?,
+            scale: self.scale.into(),
             limits: Limits {
                 memory_bytes: self.memory.0,
                 table_elements: self.table,
@@ -122,32 +173,9 @@ impl FunctionSpec {
     }
 }
 
-/// The runtime of this name.
-fn runtime(name: &str) -> Result<RuntimeKind, Error> {
-    match name {
-        "wasm" => Ok(RuntimeKind::Wasm),
-        "process" | "container" => Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("runtime `{name}` is not available in this version"),
-        )
-        .with_hint("build the function as a WebAssembly component and write runtime = \"wasm\"")),
-        other => {
-            let shown: String = other.chars().take(64).collect();
-            let hint = match nearest(other, &["wasm", "process", "container"]) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => "write runtime = \"wasm\"".to_owned(),
-            };
-            Err(Error::new(
-                ErrorKind::BadRequest,
-                format!("runtime `{}` is not known", shown.escape_debug()),
-            )
-            .with_hint(hint))
-        }
-    }
-}
-
 impl From<&mote_core::spec::FunctionSpec> for FunctionSpec {
     fn from(spec: &mote_core::spec::FunctionSpec) -> Self {
+        let program = ProgramKeys::from(spec.program.as_ref());
         Self {
             runtime: spec.runtime.label().to_owned(),
             memory: Size(spec.limits.memory_bytes),
@@ -173,34 +201,32 @@ impl From<&mote_core::spec::FunctionSpec> for FunctionSpec {
                     })
                     .collect(),
             },
+            scale: Scale::from(&spec.scale),
+            contract: program.contract,
+            command: program.command,
+            environment: program.environment,
+            port: program.port,
+            ready: program.ready,
+            tmp: program.tmp,
+            processes: program.processes,
+            cpus: program.cpus,
+            isolation: program.isolation,
+            pull: program.pull,
         }
     }
 }
 
 impl Default for FunctionSpec {
     fn default() -> Self {
-        let limits = Limits::default();
-        Self {
-            runtime: RuntimeKind::Wasm.label().to_owned(),
-            memory: Size(limits.memory_bytes),
-            table: limits.table_elements,
-            timeout: Period(limits.timeout),
-            cpu: Period(limits.cpu),
-            concurrency: limits.concurrency,
-            queue: limits.queue,
-            body: Size(limits.body_bytes),
-            log: Size(limits.log_bytes),
-            observable: false,
-            reuse: 1,
-            env: BTreeMap::new(),
-            allow: Allow::default(),
-        }
+        let name = FunctionName::new("default", "default").expect("both are labels");
+        Self::from(&mote_core::spec::FunctionSpec::new(name))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mote_core::error::ErrorKind;
 
     fn name() -> FunctionName {
         "light.home".parse().unwrap()
@@ -242,19 +268,49 @@ mod tests {
     }
 
     #[test]
-    fn what_this_version_does_not_have_is_said() {
-        for (runtime, kind, hint) in [
-            ("process", ErrorKind::Unsupported, "WebAssembly"),
-            ("container", ErrorKind::Unsupported, "WebAssembly"),
-            ("wsam", ErrorKind::BadRequest, "did you mean `wasm`?"),
+    fn a_program_survives_the_way_there_and_back() {
+        let text = r#"{"runtime":"process","contract":"http","command":["./serve","-v"],"port":8080,
+            "ready":"/health","tmp":"8MiB","processes":9,"cpus":0.5,"isolation":"required",
+            "scale":{"min":1,"max":3,"target":2,"idle":"1m"}}"#;
+        let wire: FunctionSpec = serde_json::from_str(text).unwrap();
+        let core = wire.into_core(name()).unwrap();
+        let program = core.program.clone().unwrap();
+        assert_eq!(program.contract, Some(mote_core::spec::Contract::Http));
+        assert_eq!((program.tmp_bytes, program.cpus), (8 << 20, 0.5));
+        assert_eq!((core.scale.min, core.scale.target), (1, Some(2)));
+        let again = FunctionSpec::from(&core).into_core(name()).unwrap();
+        assert_eq!(again, core);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_said() {
+        for (text, said) in [
+            (r#"{"runtime":"wsam"}"#, "did you mean `wasm`?"),
+            (
+                r#"{"runtime":"wasm","command":["x"]}"#,
+                "runtime = \"process\"",
+            ),
+            (
+                r#"{"runtime":"process","contract":"htp"}"#,
+                "did you mean `http`?",
+            ),
+            (
+                r#"{"runtime":"container","contract":"stdio"}"#,
+                "runtime = \"process\"",
+            ),
+            (
+                r#"{"runtime":"process","isolation":"always"}"#,
+                "best-effort",
+            ),
         ] {
-            let spec = FunctionSpec {
-                runtime: runtime.to_owned(),
-                ..FunctionSpec::default()
-            };
+            let spec: FunctionSpec = serde_json::from_str(text).unwrap();
             let error = spec.into_core(name()).unwrap_err();
-            assert_eq!(error.kind(), kind, "{runtime}");
-            assert!(error.hint().unwrap().contains(hint), "{runtime}");
+            assert_eq!(error.kind(), ErrorKind::BadRequest, "{text}");
+            assert!(
+                error.hint().unwrap().contains(said),
+                "{text}: {error:?} {:?}",
+                error.hint()
+            );
         }
         assert!(serde_json::from_str::<FunctionSpec>(r#"{"memroy":"1MiB"}"#).is_err());
     }

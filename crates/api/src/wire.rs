@@ -39,6 +39,16 @@ pub struct Rollback {
     pub version: Option<u32>,
 }
 
+/// What `POST /v1/functions/{name}/scale` takes; what is missing stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rescale {
+    /// Instances that are always there.
+    pub min: Option<u32>,
+    /// Most instances.
+    pub max: Option<u32>,
+}
+
 /// What `POST /v1/wipe` takes: the word that nobody writes by accident.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -88,8 +98,15 @@ pub struct FunctionInfo {
     pub spec: FunctionSpec,
     /// Kept versions, by rising number.
     pub versions: Vec<VersionInfo>,
+    /// `hot` when it can answer at once, `warm` when it only has to be woken, `cold` when it has to
+    /// be started, `unhealthy` when its instances die, `broken` when it could not be brought back.
+    pub state: String,
     /// Whether its code is in memory.
     pub loaded: bool,
+    /// Its instances outside of the node; `None` for WebAssembly.
+    pub instances: Option<InstancesInfo>,
+    /// What keeps it apart from others, in one line.
+    pub isolation: String,
     /// Calls that run now.
     pub in_flight: u32,
     /// Calls that wait now.
@@ -98,6 +115,23 @@ pub struct FunctionInfo {
     pub calls: u64,
     /// Those of them that failed.
     pub failures: u64,
+}
+
+/// The instances of a process or container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct InstancesInfo {
+    /// Those that run.
+    pub running: u32,
+    /// Those that are paused.
+    pub paused: u32,
+    /// Those on their way.
+    pub starting: u32,
+    /// Those that died by themselves or did not start, since the live version was deployed.
+    pub deaths: u64,
+    /// How many there should be, and why.
+    pub decision: String,
+    /// Why calls are refused, if they are.
+    pub unhealthy: Option<String>,
 }
 
 /// One kept version.
@@ -136,6 +170,12 @@ pub struct Status {
     pub calls: u64,
     /// Where its doors listen.
     pub doors: Doors,
+    /// Bytes that instances outside of the node may reserve.
+    pub memory_bytes: u64,
+    /// Bytes that they have reserved.
+    pub memory_reserved_bytes: u64,
+    /// What keeps functions apart, by runtime, in one line each.
+    pub isolation: std::collections::BTreeMap<String, String>,
 }
 
 /// Where the doors of a node listen; `None` is a closed one.

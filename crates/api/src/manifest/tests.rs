@@ -5,7 +5,7 @@ use std::time::Duration;
 use mote_core::error::ErrorKind;
 use proptest::prelude::*;
 
-use super::parse;
+use super::{Source, parse};
 
 const WHOLE: &str = r#"version = 1
 app = "home"
@@ -41,7 +41,7 @@ fn a_whole_manifest_is_read() {
         .collect();
     assert_eq!(names, ["alarm.home", "light.home"]);
     let light = &manifest.functions[1];
-    assert_eq!(light.source.to_str(), Some("light.wasm"));
+    assert_eq!(light.source, Source::Path("light.wasm".into()));
     assert_eq!(light.spec.limits.timeout, Duration::from_secs(10));
     assert_eq!(light.spec.limits.log_bytes, 4096);
     assert_eq!(light.spec.env["ROOM"], "kitchen");
@@ -72,10 +72,10 @@ fn mistakes_are_named_with_line_and_remedy() {
         "did you mean `memory`?",
     );
     refused(
-        &light("scale = { min = 0 }"),
+        &light("sclae = { min = 0 }"),
         BadRequest,
-        "line 4: unknown key `scale`",
-        "known keys are",
+        "line 4: unknown key `sclae`",
+        "did you mean `scale`?",
     );
     refused(
         &light("memory = \"64M\""),
@@ -108,10 +108,10 @@ fn mistakes_are_named_with_line_and_remedy() {
         "",
     );
     refused(
-        &light("runtime = \"process\""),
-        Unsupported,
-        "line 2: function `light`: runtime `process` is not available in this version",
-        "",
+        &light("runtime = \"proces\""),
+        BadRequest,
+        "line 2: function `light`: runtime `proces` is not known",
+        "did you mean `process`?",
     );
     refused(
         "ap = \"x\"\nversion = 1",
@@ -216,5 +216,62 @@ proptest! {
         whole.insert("function".to_owned(), function.into());
         let text = toml::to_string(&whole).unwrap();
         prop_assert_eq!(&parse(&text).unwrap().functions[0].spec, &spec);
+    }
+}
+
+#[test]
+fn programs_name_their_code_in_several_ways() {
+    let source = |lines: &str| {
+        let text = format!("version = 1\n[function.f]\n{lines}\n");
+        parse(&text).unwrap().functions.remove(0).source
+    };
+    let process = "runtime = \"process\"\n";
+    let container = "runtime = \"container\"\n";
+    assert_eq!(
+        source(&format!("{process}source = \".\"")),
+        Source::Path(".".into())
+    );
+    assert_eq!(
+        source(&format!("{process}image = \"busybox.tar\"")),
+        Source::Path("busybox.tar".into())
+    );
+    assert_eq!(
+        source(&format!(
+            "{process}command = [\"/usr/bin/wc\"]\ncontract = \"stdio\""
+        )),
+        Source::Nothing
+    );
+    assert_eq!(
+        source(&format!("{container}image = \"python:3\"")),
+        Source::Reference("python:3".to_owned())
+    );
+    assert_eq!(
+        source(&format!("{container}source = \"image.tar\"")),
+        Source::Path("image.tar".into())
+    );
+}
+
+#[test]
+fn programs_without_code_are_told_how_to_name_it() {
+    for (lines, said) in [
+        ("runtime = \"process\"", "has no `source`"),
+        ("runtime = \"container\"", "has no `image`"),
+        ("image = \"x\"", "`image` is not for WebAssembly"),
+        (
+            "runtime = \"process\"\nimage = \"../x.tar\"",
+            "leads out of",
+        ),
+        (
+            "runtime = \"process\"\nsource = \".\"\nimage = \"x.tar\"",
+            "has `source` and `image`",
+        ),
+        (
+            "runtime = \"container\"\nimage = \"a b\"",
+            "is not a reference",
+        ),
+    ] {
+        let error = parse(&format!("version = 1\n[function.f]\n{lines}\n")).unwrap_err();
+        assert!(error.message().contains(said), "{lines}: {error}");
+        assert!(error.hint().is_some(), "{lines}");
     }
 }
