@@ -8,15 +8,15 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use bytes::Bytes;
 use mote_core::digest::Digest;
 use mote_core::error::{Error, ErrorKind};
 use mote_core::invocation::FunctionId;
+use mote_core::memory::MemoryBudget;
 use mote_core::name::FunctionName;
 use mote_core::registry::{ArtifactStore, FunctionRecord, Registry, VERSIONS_KEPT, Version};
-use mote_core::runtime::{Artifact, Image, Prepared, Runtime};
+use mote_core::runtime::{Instance, Prepared, Runtime};
 use mote_core::spec::{FunctionSpec, RuntimeKind};
 use tokio::time::Instant;
 
@@ -26,6 +26,13 @@ use crate::logs::{LogTail, unix_ms};
 use crate::metrics::{Probe, page};
 use crate::plan::{Entry, FunctionState, Plan};
 use crate::pool::Pool;
+use crate::pool::group::{Group, GroupParts};
+
+mod prepare;
+mod view;
+
+use self::view::view;
+pub use self::view::{FunctionView, NodeStatus};
 
 /// Most functions of a node.
 pub const FUNCTIONS_MAX: usize = 10_000;
@@ -44,6 +51,8 @@ pub struct Parts {
     pub artifacts: Arc<dyn ArtifactStore>,
     /// How code runs.
     pub runtimes: HashMap<RuntimeKind, Arc<dyn Runtime>>,
+    /// What instances outside of the node share.
+    pub memory: MemoryBudget,
 }
 
 struct Shared {
@@ -58,46 +67,6 @@ struct Shared {
     ready: AtomicBool,
     draining: AtomicBool,
     probes: RwLock<Vec<Probe>>,
-}
-
-/// A function as people see it.
-#[derive(Clone, Debug)]
-pub struct FunctionView {
-    /// Versions and which one is live.
-    pub record: FunctionRecord,
-    /// What its code turned out to be; `broken` when it could not be brought back after a restart.
-    pub shape: &'static str,
-    /// Calls that run.
-    pub in_flight: u32,
-    /// Calls that wait.
-    pub waiting: u32,
-    /// Whether it is in memory.
-    pub loaded: bool,
-    /// Calls since the node started.
-    pub calls: u64,
-    /// Those that did not end with `ok`.
-    pub failures: u64,
-}
-
-/// The node as people see it.
-#[derive(Clone, Debug)]
-pub struct NodeStatus {
-    /// Whether every function is back and the doors are open.
-    pub ready: bool,
-    /// Whether the node is about to stop.
-    pub draining: bool,
-    /// Functions deployed.
-    pub functions: usize,
-    /// Calls that run.
-    pub in_flight: u32,
-    /// Calls that wait.
-    pub waiting: u32,
-    /// Calls since the node started.
-    pub calls: u64,
-    /// Since the node started.
-    pub uptime: Duration,
-    /// The mark of this node in call ids.
-    pub node: u32,
 }
 
 impl Control {
@@ -127,6 +96,11 @@ impl Control {
     /// others are not held up by it.
     pub async fn restore(&self) -> Result<(), Error> {
         let _changing = self.shared.changing.lock().await;
+        for (kind, runtime) in &self.shared.parts.runtimes {
+            if let Err(error) = runtime.clear().await {
+                tracing::warn!(runtime = kind.label(), %error, "could not remove what an earlier run left");
+            }
+        }
         let mut records = self.shared.parts.registry.functions().await?;
         let mut entries = Vec::new();
         for record in &mut records {
@@ -135,6 +109,7 @@ impl Control {
             }
         }
         self.publish(entries);
+        self.shared.invoker.shared().wake.notify_one();
         *self.write_records() = records
             .into_iter()
             .map(|record| (record.name.clone(), record))
@@ -186,7 +161,7 @@ impl Control {
     ) -> Result<FunctionView, Error> {
         spec.check()?;
         let prepared = self.prepare(&spec, artifact, None).await?;
-        self.check(&spec, &prepared).await?;
+        let first = self.check(&spec, &prepared).await?;
 
         let _changing = self.shared.changing.lock().await;
         let name = spec.name.clone();
@@ -216,7 +191,7 @@ impl Control {
         });
         let excess = record.versions.len().saturating_sub(VERSIONS_KEPT);
         record.versions.drain(..excess);
-        self.commit(record, &prepared).await
+        self.commit(record, &prepared, first).await
     }
 
     /// Makes an older version live again: `to`, or the one before the live one.
@@ -256,7 +231,7 @@ impl Control {
         let prepared = self
             .prepare(&target.spec, target.artifact, target.image.clone())
             .await?;
-        self.check(&target.spec, &prepared).await?;
+        let first = self.check(&target.spec, &prepared).await?;
 
         let _changing = self.shared.changing.lock().await;
         let mut record = self.record(name).ok_or_else(|| not_deployed(name))?;
@@ -274,7 +249,65 @@ impl Control {
         };
         version.image = prepared.image();
         record.live = target.number;
-        self.commit(record, &prepared).await
+        self.commit(record, &prepared, first).await
+    }
+
+    /// Changes how many instances the live version may have, from now on and over restarts. Parts
+    /// that are `None` stay as they are.
+    pub async fn rescale(
+        &self,
+        name: &FunctionName,
+        min: Option<u32>,
+        max: Option<u32>,
+    ) -> Result<FunctionView, Error> {
+        let _changing = self.shared.changing.lock().await;
+        let mut record = self.record(name).ok_or_else(|| not_deployed(name))?;
+        let live = record.live;
+        let version = record
+            .versions
+            .iter_mut()
+            .find(|version| version.number == live)
+            .ok_or_else(|| not_deployed(name))?;
+        if version.spec.runtime == RuntimeKind::Wasm {
+            let message =
+                format!("function `{name}` is WebAssembly, whose one instance takes all calls");
+            return Err(Error::new(ErrorKind::Conflict, message)
+                .with_hint("`concurrency` in its manifest says how many it takes at once"));
+        }
+        let scale = &mut version.spec.scale;
+        scale.min = min.unwrap_or(scale.min);
+        scale.max = max.unwrap_or(scale.max);
+        version.spec.check()?;
+        let scale = version.spec.scale.clone();
+        self.shared.parts.registry.save(record.clone()).await?;
+        self.write_records().insert(name.clone(), record.clone());
+        let plan = self.shared.invoker.catalog();
+        if let Some(group) = plan
+            .resolve(name.full())
+            .and_then(|entry| entry.pool.group())
+        {
+            group.rescale(scale);
+        }
+        Ok(view(record, &plan))
+    }
+
+    /// Stops every instance outside of the node. Called last, when no call runs any more.
+    pub async fn close(&self) {
+        let plan = self.shared.invoker.catalog();
+        let groups = plan.entries().filter_map(|entry| entry.pool.group());
+        futures_util::future::join_all(groups.map(Group::close)).await;
+        for runtime in self.shared.parts.runtimes.values() {
+            runtime.close().await;
+        }
+    }
+
+    /// What keeps functions apart, by runtime, in one line each.
+    pub async fn isolation(&self) -> BTreeMap<RuntimeKind, String> {
+        let mut lines = BTreeMap::new();
+        for (kind, runtime) in &self.shared.parts.runtimes {
+            lines.insert(*kind, runtime.isolation().await);
+        }
+        lines
     }
 
     /// Removes a function with all its versions. Calls that run end; observers are told.
@@ -340,6 +373,7 @@ impl Control {
                 .sum(),
             uptime: node.started.elapsed(),
             node: node.node,
+            memory: self.shared.parts.memory.clone(),
         }
     }
 
@@ -374,56 +408,12 @@ impl Control {
         self.shared.draining.store(true, Ordering::Relaxed);
     }
 
-    async fn prepare(
-        &self,
-        spec: &FunctionSpec,
-        digest: Digest,
-        image: Option<Image>,
-    ) -> Result<Arc<dyn Prepared>, Error> {
-        let runtime = self.runtime(spec.runtime)?;
-        let Some(path) = self.shared.parts.artifacts.path(&digest) else {
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                format!("artifact {} is not on this node", digest.short()),
-            )
-            .with_hint("upload it first: PUT /v1/artifacts/<digest>"));
-        };
-        runtime
-            .prepare(
-                &Arc::new(spec.clone()),
-                &Artifact {
-                    digest,
-                    path,
-                    image,
-                },
-            )
-            .await
-    }
-
-    fn runtime(&self, kind: RuntimeKind) -> Result<&Arc<dyn Runtime>, Error> {
-        self.shared.parts.runtimes.get(&kind).ok_or_else(|| {
-            Error::new(
-                ErrorKind::Unsupported,
-                format!("runtime `{}` is not available on this node", kind.label()),
-            )
-        })
-    }
-
-    /// Starts a version once before anything is changed, so that code that cannot start is refused
-    /// at deploy and not at the first call.
-    async fn check(&self, spec: &FunctionSpec, prepared: &Arc<dyn Prepared>) -> Result<(), Error> {
-        prepared
-            .start()
-            .await
-            .map(drop)
-            .map_err(|error| error.context(format_args!("function `{}`", spec.name)))
-    }
-
     /// Writes a record down, then makes its live version what calls see.
     async fn commit(
         &self,
         record: FunctionRecord,
         prepared: &Arc<dyn Prepared>,
+        first: Arc<dyn Instance>,
     ) -> Result<FunctionView, Error> {
         self.shared.parts.registry.save(record.clone()).await?;
         let plan = self.shared.invoker.catalog();
@@ -432,6 +422,9 @@ impl Control {
             .live()
             .expect("a record that is committed has a live version");
         let entry = self.entry(version, prepared, old);
+        if let Some(group) = entry.pool.group() {
+            group.adopt(first);
+        }
         let mut entries: Vec<_> = plan
             .entries()
             .filter(|other| other.id != entry.id)
@@ -468,6 +461,17 @@ impl Control {
         old: Option<&Arc<Entry>>,
     ) -> Arc<Entry> {
         let limits = &version.spec.limits;
+        let state = old.map_or_else(
+            || Arc::new(FunctionState::default()),
+            |old| Arc::clone(&old.state),
+        );
+        let parts = GroupParts {
+            name: version.spec.name.clone(),
+            scale: version.spec.scale.clone(),
+            memory: self.shared.parts.memory.clone(),
+            state: Arc::clone(&state),
+            wake: Arc::clone(&self.shared.invoker.shared().wake),
+        };
         Arc::new(Entry {
             id: old.map_or_else(
                 || FunctionId(self.shared.next_id.fetch_add(1, Ordering::Relaxed)),
@@ -477,12 +481,10 @@ impl Control {
             version: version.number,
             streams: prepared.streams(),
             shape: prepared.shape(),
+            isolation: prepared.isolation(),
             gate: Gate::new(limits.concurrency, limits.queue),
-            pool: Pool::new(Arc::clone(prepared), Instant::now()),
-            state: old.map_or_else(
-                || Arc::new(FunctionState::default()),
-                |old| Arc::clone(&old.state),
-            ),
+            pool: Pool::new(Arc::clone(prepared), parts, Instant::now()),
+            state,
             spec: Arc::new(version.spec.clone()),
         })
     }
@@ -560,29 +562,6 @@ impl std::fmt::Debug for Parts {
         f.debug_struct("Parts")
             .field("runtimes", &self.runtimes.keys())
             .finish_non_exhaustive()
-    }
-}
-
-fn view(record: FunctionRecord, plan: &Plan) -> FunctionView {
-    let Some(entry) = plan.resolve(record.name.full()) else {
-        return FunctionView {
-            record,
-            shape: "broken",
-            in_flight: 0,
-            waiting: 0,
-            loaded: false,
-            calls: 0,
-            failures: 0,
-        };
-    };
-    FunctionView {
-        record,
-        shape: entry.shape,
-        in_flight: entry.gate.in_flight(),
-        waiting: entry.gate.waiting(),
-        loaded: entry.pool.loaded_bytes().is_some(),
-        calls: entry.state.counters.total(),
-        failures: entry.state.counters.failures(),
     }
 }
 

@@ -79,7 +79,7 @@ pub async fn run(limits: Limits, invoker: Invoker, shutdown: CancellationToken) 
                 Some(Loaded {
                     function: entry.id,
                     bytes: entry.pool.loaded_bytes()?,
-                    last_used: entry.pool.last_used(),
+                    last_used: entry.pool.single()?.last_used(),
                     busy: entry.gate.in_flight() > 0,
                 })
             })
@@ -88,8 +88,10 @@ pub async fn run(limits: Limits, invoker: Invoker, shutdown: CancellationToken) 
             let Some(entry) = plan.get(function) else {
                 continue;
             };
-            entry.pool.unload();
-            tracing::debug!(function = %entry.name, ?reason, "unloaded");
+            if let Some(single) = entry.pool.single() {
+                single.unload();
+                tracing::debug!(function = %entry.name, ?reason, "unloaded");
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use mote_core::error::{Error, ErrorKind};
 use mote_core::invocation::{HOPS_MAX, Invocation, InvocationId, Origin};
 use mote_core::log::{Level, LogSink};
 use mote_core::reply::Reply;
-use mote_core::runtime::{CallContext, Instance};
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
@@ -24,7 +24,12 @@ use crate::admission::Gate;
 use crate::bounded::{Stopped, bounded};
 use crate::outcome::{Outcome, Record};
 use crate::plan::{Entry, HeldEntry, Plan};
+use crate::pool::{Kept, Lease};
 use crate::published::{Resource, VALUE_BYTES_MAX, Watch};
+
+mod offer;
+
+use self::offer::{context, offer};
 
 /// What callers are told to wait when there is no room; long enough for a queue of short calls.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -40,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) gate: Gate,
     pub(crate) node: u32,
     pub(crate) started: Instant,
+    /// Told when a group of instances wants to be looked after.
+    pub(crate) wake: Arc<Notify>,
     sequence: Sequence,
     /// Requests that ended at a door because they named nothing that can be called.
     refused: [[AtomicU64; ErrorKind::ALL.len()]; Origin::ALL.len()],
@@ -67,6 +74,7 @@ impl Invoker {
             gate: Gate::new(limits.calls_max, limits.queue_max),
             node,
             started: Instant::now(),
+            wake: Arc::default(),
             sequence: Sequence(AtomicU64::new(unix_ms << 20)),
             refused: Default::default(),
         };
@@ -182,17 +190,24 @@ impl Invoker {
             entry.state.counters.queue_wait.observe(waited);
         }
 
-        let lease = entry.pool.lease(admitted).await?;
-        if lease.cold {
+        let publication = entry.spec.observable.then(|| Publication::of(&invocation));
+        let id = invocation.id;
+        let mut offered = Some(invocation);
+        let mut lease = entry.pool.lease(admitted).await?;
+        if lease.is_cold() {
             entry.state.counters.cold_start.observe(admitted.elapsed());
         }
-
-        let publication = entry.spec.observable.then(|| Publication::of(&invocation));
-        let context = CallContext {
-            log: Arc::clone(&entry.state.log) as Arc<dyn LogSink>,
+        let mut reply = match &lease {
+            Lease::Single(single) => {
+                let call = single.instance().call(&mut offered, context(entry));
+                call.await?
+            }
+            Lease::Seat(_) => {
+                let (reply, last) = Box::pin(offer(entry, offered, lease, started)).await?;
+                lease = last;
+                reply
+            }
         };
-        let id = invocation.id;
-        let mut reply = lease.instance().call(invocation, context).await?;
         if reply.publish {
             reply = Box::pin(publish(entry, id, publication, reply)).await?;
         }
@@ -201,7 +216,7 @@ impl Invoker {
             function.keep();
             node.keep();
             Held {
-                _instance: Arc::clone(lease.instance()),
+                _instance: lease.keep(),
                 entry: Arc::clone(entry),
                 node: Arc::clone(&self.shared),
             }
@@ -234,7 +249,7 @@ struct Call {
 /// What a call with a streamed reply holds until that has been read or dropped: its instance, and a
 /// permit of its function and of the node.
 struct Held {
-    _instance: Arc<dyn Instance>,
+    _instance: Kept,
     entry: Arc<Entry>,
     node: Arc<Shared>,
 }

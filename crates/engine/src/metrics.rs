@@ -18,6 +18,7 @@ use prometheus_client::registry::Registry;
 use crate::invoker::Invoker;
 use crate::outcome::{Histogram, Outcome};
 use crate::plan::Entry;
+use crate::pool::group::Group;
 
 /// A value that a part outside of the engine adds to the page, read when somebody asks.
 pub struct Probe {
@@ -206,7 +207,7 @@ const HISTOGRAMS: [ReadHistogram; 3] = [
     ),
 ];
 
-const GAUGES: [Read<i64>; 4] = [
+const GAUGES: [Read<i64>; 6] = [
     (
         "function_in_flight",
         "Calls of the function that run now",
@@ -223,13 +224,31 @@ const GAUGES: [Read<i64>; 4] = [
         |entry| i64::try_from(entry.pool.loaded_bytes().unwrap_or(0)).unwrap_or(i64::MAX),
     ),
     (
+        "function_instances",
+        "Instances of the function that run outside of the node, the paused ones included",
+        |entry| {
+            let group = entry.pool.group().map(Group::view);
+            group.map_or(0, |view| i64::from(view.running + view.paused))
+        },
+    ),
+    (
+        "function_instances_paused",
+        "Instances of the function that are paused",
+        |entry| {
+            entry
+                .pool
+                .group()
+                .map_or(0, |group| group.view().paused.into())
+        },
+    ),
+    (
         "function_observers",
         "Watchers of the function's published values",
         |entry| i64::try_from(entry.state.published.watchers()).unwrap_or(i64::MAX),
     ),
 ];
 
-const COUNTERS: [Read<u64>; 3] = [
+const COUNTERS: [Read<u64>; 4] = [
     (
         "published",
         "Published values that differed from the one before",
@@ -239,6 +258,11 @@ const COUNTERS: [Read<u64>; 3] = [
         "publish_refused",
         "Values that were not published because of a limit",
         |entry| entry.state.counters.publish_refused.load(Ordering::Relaxed),
+    ),
+    (
+        "instance_deaths",
+        "Instances of the live version that died by themselves or did not start",
+        |entry| entry.pool.group().map_or(0, |group| group.view().deaths),
     ),
     (
         "log_lines_dropped",

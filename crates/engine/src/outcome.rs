@@ -191,6 +191,13 @@ impl Histogram {
         }
     }
 
+    /// How many durations there were, and their sum in seconds.
+    pub fn totals(&self) -> (u64, f64) {
+        let counts = self.counts.iter();
+        let calls = counts.map(|count| count.load(Ordering::Relaxed)).sum();
+        (calls, self.sum_ns.load(Ordering::Relaxed) as f64 / 1e9)
+    }
+
     /// Sum in seconds, and the count of each bucket by its upper bound in seconds.
     pub fn read(&self) -> (f64, Vec<(f64, u64)>) {
         let bounds = BUCKETS_US

@@ -108,9 +108,11 @@ pub struct Entry {
     pub streams: bool,
     /// What its code turned out to be.
     pub shape: &'static str,
+    /// What keeps it apart, in one line.
+    pub isolation: String,
     /// How many calls may run and wait.
     pub gate: Gate,
-    /// Its instance.
+    /// Its instances.
     pub pool: Pool,
     /// What outlives a version.
     pub state: Arc<FunctionState>,

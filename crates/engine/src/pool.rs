@@ -1,117 +1,128 @@
-//! The pool of a function: its instance, started on first use and dropped when it was idle for long.
+//! The pool of a version of a function: the instances that take its calls.
 //!
-//! Today a function has at most one instance with as many slots as its concurrency; the gate before
-//! it counts those. Starting is single-flight: callers that come meanwhile wait for the same start,
-//! and when the one that starts gives up, the next goes on.
+//! A function that lives in the node has one instance ([`single`]), on the fast path. One that
+//! lives outside of it, as processes or containers, has a [`group`] of them that comes and goes
+//! with the load.
 
-use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::{ArcSwap, Guard};
 use mote_core::error::Error;
 use mote_core::runtime::{Instance, Prepared};
-use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-/// The instance of one version of a function.
-pub struct Pool {
-    prepared: Arc<dyn Prepared>,
-    slot: ArcSwap<OnceCell<Arc<dyn Instance>>>,
-    created: Instant,
-    used_ms: AtomicU64,
+pub mod group;
+mod member;
+mod single;
+
+use self::group::{Group, GroupParts, SeatLease};
+use self::single::{Single, SingleLease};
+
+/// The instances of one version of a function.
+#[derive(Debug)]
+pub enum Pool {
+    /// One, in the node.
+    Single(Single),
+    /// Several, outside of it.
+    Group(Group),
 }
 
-/// The right to use the instance for one call.
-pub struct Lease {
-    /// Not a counted reference: calls of all threads would write to the same count.
-    slot: Guard<Arc<OnceCell<Arc<dyn Instance>>>>,
-    /// Whether this call had to start it.
-    pub cold: bool,
+/// The right to use an instance for one call; given back on drop.
+#[derive(Debug)]
+pub enum Lease {
+    /// Of the one in the node.
+    Single(SingleLease),
+    /// One slot of one of several.
+    Seat(SeatLease),
+}
+
+/// What a call with a streamed reply holds of its instance until that has been read.
+#[derive(Debug)]
+pub enum Kept {
+    /// The instance in the node.
+    Single(KeptInstance),
+    /// A slot.
+    Seat(SeatLease),
+}
+
+/// An instance that is kept alive.
+pub struct KeptInstance(#[expect(dead_code, reason = "kept for its drop")] Arc<dyn Instance>);
+
+impl Pool {
+    /// A pool of what was prepared, with nothing started.
+    pub fn new(prepared: Arc<dyn Prepared>, parts: GroupParts, now: Instant) -> Self {
+        match prepared.instances() {
+            None => Self::Single(Single::new(prepared, now)),
+            Some(instances) => Self::Group(Group::new(prepared, instances, parts)),
+        }
+    }
+
+    /// A slot of an instance, started if need be. Fails with what starting fails with. Cancel-safe.
+    pub async fn lease(&self, now: Instant) -> Result<Lease, Error> {
+        match self {
+            Self::Single(single) => single.lease(now).await.map(Lease::Single),
+            // Boxed, so that calls in the node do not carry the room for it along.
+            Self::Group(group) => Box::pin(group.lease()).await.map(Lease::Seat),
+        }
+    }
+
+    /// Bytes that the instance in the node holds while idle; `None` when there is none.
+    pub fn loaded_bytes(&self) -> Option<u64> {
+        match self {
+            Self::Single(single) => single.loaded_bytes(),
+            Self::Group(_) => None,
+        }
+    }
+
+    /// The instances outside of the node.
+    pub fn group(&self) -> Option<&Group> {
+        match self {
+            Self::Single(_) => None,
+            Self::Group(group) => Some(group),
+        }
+    }
+
+    /// The instance in the node.
+    pub fn single(&self) -> Option<&Single> {
+        match self {
+            Self::Single(single) => Some(single),
+            Self::Group(_) => None,
+        }
+    }
 }
 
 impl Lease {
     /// What to call.
     pub fn instance(&self) -> &Arc<dyn Instance> {
-        self.slot.get().expect("a lease is made of a started slot")
-    }
-}
-
-impl Pool {
-    /// A pool that starts from `prepared` when it is first used.
-    pub fn new(prepared: Arc<dyn Prepared>, now: Instant) -> Self {
-        Self {
-            prepared,
-            slot: ArcSwap::default(),
-            created: now,
-            used_ms: AtomicU64::new(0),
+        match self {
+            Self::Single(lease) => lease.instance(),
+            Self::Seat(lease) => lease.instance(),
         }
     }
 
-    /// The instance, started if need be. Fails with what starting fails with. Cancel-safe.
-    pub async fn lease(&self, now: Instant) -> Result<Lease, Error> {
-        let now_ms = self.millis(now);
-        // Written once in a millisecond, so that the threads that read this do not wait for it.
-        if self.used_ms.load(Ordering::Relaxed) != now_ms {
-            self.used_ms.store(now_ms, Ordering::Relaxed);
+    /// Whether the call had to wait for a start.
+    pub fn is_cold(&self) -> bool {
+        match self {
+            Self::Single(lease) => lease.cold,
+            Self::Seat(lease) => lease.cold,
         }
-        let slot = self.slot.load();
-        if slot.get().is_some() {
-            return Ok(Lease { slot, cold: false });
+    }
+
+    /// Whether the instance is one of several, which another may stand in for.
+    pub fn is_seat(&self) -> bool {
+        matches!(self, Self::Seat(_))
+    }
+
+    /// What a call with a streamed reply goes on holding.
+    pub fn keep(self) -> Kept {
+        match self {
+            Self::Single(lease) => Kept::Single(KeptInstance(Arc::clone(lease.instance()))),
+            Self::Seat(lease) => Kept::Seat(lease),
         }
-        drop(slot);
-        // Boxed, so that calls of a started instance do not carry the room for it along.
-        Box::pin(self.start()).await
-    }
-
-    async fn start(&self) -> Result<Lease, Error> {
-        let slot = Guard::from_inner(self.slot.load_full());
-        let mut cold = false;
-        slot.get_or_try_init(|| {
-            cold = true;
-            self.prepared.start()
-        })
-        .await?;
-        Ok(Lease { slot, cold })
-    }
-
-    /// Lets go of the instance; calls that hold a lease finish on it.
-    pub fn unload(&self) {
-        self.slot.store(Arc::default());
-    }
-
-    /// Bytes that the instance holds while idle; `None` when there is none.
-    pub fn loaded_bytes(&self) -> Option<u64> {
-        self.slot.load().get().map(|instance| instance.idle_bytes())
-    }
-
-    /// When it was last leased; creation counts as a use.
-    pub fn last_used(&self) -> Instant {
-        self.created + std::time::Duration::from_millis(self.used_ms.load(Ordering::Relaxed))
-    }
-
-    /// What the instance is started from.
-    pub fn prepared(&self) -> &Arc<dyn Prepared> {
-        &self.prepared
-    }
-
-    fn millis(&self, now: Instant) -> u64 {
-        u64::try_from(now.saturating_duration_since(self.created).as_millis()).unwrap_or(u64::MAX)
     }
 }
 
-impl fmt::Debug for Pool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool")
-            .field("loaded", &self.loaded_bytes().is_some())
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Lease {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease")
-            .field("cold", &self.cold)
-            .finish_non_exhaustive()
+impl std::fmt::Debug for KeptInstance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeptInstance").finish_non_exhaustive()
     }
 }
