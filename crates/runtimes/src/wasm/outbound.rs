@@ -14,6 +14,7 @@ use mote_core::spec::FunctionSpec;
 use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks};
 
 use super::stdio::CallLog;
+use crate::origin::Origin;
 
 /// The hooks of one store.
 pub(super) struct Outbound {
@@ -79,95 +80,14 @@ impl WasiHttpHooks for Outbound {
     }
 }
 
-/// Scheme, host and port, with the port always there.
-#[derive(Debug, PartialEq, Eq)]
-struct Origin {
-    scheme: String,
-    host: String,
-    port: u16,
-}
-
-impl Origin {
-    fn parse(text: &str) -> Option<Self> {
-        Self::of(&text.parse().ok()?)
-    }
-
-    fn of(uri: &http::Uri) -> Option<Self> {
-        let scheme = uri.scheme_str()?.to_ascii_lowercase();
-        let standard = if scheme == "https" { 443 } else { 80 };
-        let host = uri.host()?.to_ascii_lowercase();
-        Some(Self {
-            scheme,
-            host,
-            port: uri.port_u16().unwrap_or(standard),
-        })
-    }
-}
-
-impl std::fmt::Display for Origin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}://{}", self.scheme, self.host)?;
-        match (self.scheme.as_str(), self.port) {
-            ("https", 443) | ("http", 80) => Ok(()),
-            (_, port) => write!(f, ":{port}"),
-        }
-    }
-}
-
 /// An address behind the name that no grant by name reaches.
 async fn forbidden_address(origin: &Origin) -> Result<Option<IpAddr>> {
-    let host = origin.host.trim_start_matches('[').trim_end_matches(']');
-    if host.parse::<IpAddr>().is_ok() || host == "localhost" {
+    if origin.names_an_address() {
         return Ok(None);
     }
-    let addresses = tokio::net::lookup_host((host, origin.port)).await;
-    let addresses = addresses.map_err(|_| Error::DnsError {
+    let addresses = origin.addresses().await.map_err(|_| Error::DnsError {
         rcode: None,
         info_code: None,
     })?;
-    Ok(addresses.map(|address| address.ip()).find(own_or_link))
-}
-
-fn own_or_link(address: &IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => own_or_link(&IpAddr::V4(v4)),
-            None => v6.is_loopback() || v6.is_unspecified() || v6.is_unicast_link_local(),
-        },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn origins_compare_with_their_ports() {
-        let same = |a, b| Origin::parse(a) == Origin::parse(b);
-        assert!(same(
-            "https://API.example.org",
-            "https://api.example.org:443"
-        ));
-        assert!(!same("https://api.example.org", "http://api.example.org"));
-        assert!(!same("http://a:80", "http://a:81"));
-        assert!(!same("http://a", "http://a.b"));
-    }
-
-    #[test]
-    fn the_nodes_own_addresses_are_known() {
-        for own in [
-            "127.0.0.1",
-            "169.254.169.254",
-            "0.0.0.0",
-            "::1",
-            "::ffff:127.0.0.1",
-            "fe80::1",
-        ] {
-            assert!(own_or_link(&own.parse().unwrap()), "{own}");
-        }
-        for other in ["10.0.0.1", "192.0.2.1", "2001:db8::1"] {
-            assert!(!own_or_link(&other.parse().unwrap()), "{other}");
-        }
-    }
+    Ok(origin.forbidden(&addresses))
 }

@@ -1,0 +1,285 @@
+//! One HTTP/1.1 connection to a program, driven by whoever uses it.
+//!
+//! No task of its own: the call's future, and later the reply's body, poll the connection. So a
+//! call costs no hop between tasks, and dropping it closes the connection there and then.
+
+use std::error::Error as _;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body as _, Frame};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use mote_core::body::Body;
+use mote_core::error::{Error, ErrorKind};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::body::RequestBody;
+use super::stream::Stream;
+
+/// Most bytes of a reply's head, with the interim replies that came before it.
+pub(super) const HEAD_BYTES_MAX: u64 = 64 << 10;
+
+/// A connection, and the halves of it that hyper hands out.
+pub(super) struct Connection {
+    sender: http1::SendRequest<RequestBody>,
+    driver: Box<http1::Connection<TokioIo<Metered>, RequestBody>>,
+    meter: Arc<Meter>,
+    /// The driver is done: there is nothing more to come.
+    ended: bool,
+    /// Whether it served a call before.
+    pub(super) kept: bool,
+}
+
+/// Why a request got no reply.
+pub(super) enum Failure {
+    /// Nothing of it was written; here it is again.
+    Unsent(Box<Request<RequestBody>>),
+    /// It broke after that. `untouched`: without a byte of an answer.
+    Broken { error: Error, untouched: bool },
+}
+
+impl Connection {
+    pub(super) async fn open(stream: Stream) -> Result<Self, Error> {
+        let broken =
+            |error: &dyn std::fmt::Display| failed(format!("cannot talk to the program: {error}"));
+        stream.set_nodelay().map_err(|error| broken(&error))?;
+        let meter = Arc::new(Meter::default());
+        let io = Metered {
+            stream,
+            meter: Arc::clone(&meter),
+        };
+        let (sender, driver) = http1::Builder::new()
+            .max_buf_size(BUFFER_BYTES_MAX)
+            .handshake(TokioIo::new(io))
+            .await
+            .map_err(|error| broken(&error))?;
+        Ok(Self {
+            sender,
+            driver: Box::new(driver),
+            meter,
+            ended: false,
+            kept: false,
+        })
+    }
+
+    /// Sends a request and waits for the head of its reply.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, Failure> {
+        self.meter.start();
+        let mut response = std::pin::pin!(self.sender.try_send_request(request));
+        let (driver, ended) = (&mut self.driver, &mut self.ended);
+        let sent = std::future::poll_fn(|cx| {
+            if !*ended {
+                // What went wrong with the connection, the response tells.
+                *ended = Pin::new(&mut **driver).poll(cx).is_ready();
+            }
+            response.as_mut().poll(cx)
+        });
+        let mut error = match sent.await {
+            Ok(response) => {
+                self.meter.head_pending.store(false, Ordering::Relaxed);
+                return Ok(response);
+            }
+            Err(error) => error,
+        };
+        if let Some(request) = error.take_message() {
+            return Err(Failure::Unsent(Box::new(request)));
+        }
+        let untouched = self.meter.read.load(Ordering::Relaxed) == 0;
+        let error = describe(&error.into_error(), untouched);
+        Err(Failure::Broken { error, untouched })
+    }
+
+    /// The next piece of a reply's body.
+    pub(super) fn poll_frame(
+        &mut self,
+        body: &mut Incoming,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        // Asking for a piece is what makes the driver read one.
+        let mut frame = Pin::new(&mut *body).poll_frame(cx);
+        if frame.is_pending() && !self.ended {
+            self.ended = Pin::new(&mut *self.driver).poll(cx).is_ready();
+            frame = Pin::new(body).poll_frame(cx);
+        }
+        let frame = ready!(frame);
+        let broken = |error: hyper::Error| describe(&error, false);
+        Poll::Ready(frame.map(|frame| frame.map_err(broken)))
+    }
+
+    /// After a whole exchange: whether it can serve another.
+    pub(super) fn settle(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.ended {
+            self.ended = Pin::new(&mut *self.driver).poll(cx).is_ready();
+        }
+        self.kept = true;
+        !self.ended && self.sender.is_ready()
+    }
+
+    /// Before a new exchange: whether the other side kept it open as well.
+    pub(super) async fn is_open(&mut self) -> bool {
+        self.meter.ask_kernel.store(true, Ordering::Relaxed);
+        std::future::poll_fn(|cx| Poll::Ready(self.settle(cx))).await
+    }
+}
+
+/// Room for a head of the size allowed.
+const BUFFER_BYTES_MAX: usize = 128 << 10;
+
+/// What passed through a connection since its last request.
+#[derive(Default)]
+struct Meter {
+    read: AtomicU64,
+    head_pending: AtomicBool,
+    ask_kernel: AtomicBool,
+}
+
+impl Meter {
+    fn start(&self) {
+        self.read.store(0, Ordering::Relaxed);
+        self.head_pending.store(true, Ordering::Relaxed);
+    }
+}
+
+struct Metered {
+    stream: Stream,
+    meter: Arc<Meter>,
+}
+
+impl AsyncRead for Metered {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let meter = &this.meter;
+        if meter.ask_kernel.load(Ordering::Relaxed) {
+            meter.ask_kernel.store(false, Ordering::Relaxed);
+            if this.stream.is_spoilt() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        // Whoever reads on after so many bytes has found no end of the head in them.
+        if meter.head_pending.load(Ordering::Relaxed)
+            && meter.read.load(Ordering::Relaxed) >= HEAD_BYTES_MAX
+        {
+            return Poll::Ready(Err(io::Error::other(HeadTooLarge)));
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        let read = (buf.filled().len() - before) as u64;
+        meter.read.fetch_add(read, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Metered {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[derive(Debug)]
+struct HeadTooLarge;
+
+impl std::fmt::Display for HeadTooLarge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the reply's head is larger than {HEAD_BYTES_MAX} bytes")
+    }
+}
+
+impl std::error::Error for HeadTooLarge {}
+
+/// What went wrong, for people.
+fn describe(error: &hyper::Error, untouched: bool) -> Error {
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        // A request whose body broke off has its own reason.
+        if let Some(error) = inner.downcast_ref::<Error>() {
+            return error.clone();
+        }
+        if let Some(io) = inner.downcast_ref::<io::Error>()
+            && io.get_ref().is_some_and(|inner| inner.is::<HeadTooLarge>())
+        {
+            return failed(format!("{HeadTooLarge}"));
+        }
+        cause = inner.source();
+    }
+    if error.is_parse_too_large() {
+        return failed(format!("{HeadTooLarge}"));
+    }
+    if error.is_parse() {
+        return failed(format!("the program's reply is not HTTP/1.1: {error}"));
+    }
+    let closed = error.is_incomplete_message() || error.is_canceled() || error.is_closed();
+    if closed || is_reset(error) {
+        return failed(if untouched {
+            "the program closed the connection without a reply"
+        } else {
+            "the program closed the connection in the middle of its reply"
+        });
+    }
+    let reason = error.source().map(|source| format!(": {source}"));
+    failed(format!(
+        "the connection to the program broke: {error}{}",
+        reason.unwrap_or_default()
+    ))
+}
+
+fn is_reset(error: &hyper::Error) -> bool {
+    let io = error
+        .source()
+        .and_then(|source| source.downcast_ref::<io::Error>());
+    io.is_some_and(|io| {
+        matches!(
+            io.kind(),
+            io::ErrorKind::ConnectionReset
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::UnexpectedEof
+        )
+    })
+}
+
+pub(super) fn failed(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::FunctionFailed, message)
+}
+
+/// A body without a byte.
+pub(super) fn no_body() -> RequestBody {
+    RequestBody::new(Body::empty(), 0)
+}
