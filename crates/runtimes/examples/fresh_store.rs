@@ -82,7 +82,7 @@ async fn measure(instance: &dyn Instance, time: Duration) -> Duration {
                 log: Arc::clone(&log),
             };
             instance
-                .call(invocation(), context)
+                .call(&mut Some(invocation()), context)
                 .await
                 .expect("the call succeeds");
             calls += 1;

@@ -3,10 +3,12 @@
 //! The artifact's bytes are not read: what a call does is said by its path.
 //! `/sleep/MS` answers after so many milliseconds, `/status/N` answers with that status, `/fail`
 //! fails like a trap, `/panic` panics, `/publish` publishes its body, `/size/N` answers N bytes;
-//! everything else echoes the body.
+//! everything else echoes the body. Instances outside of the node, see [`Fake::with_instances`],
+//! also know `/die`, which ends the instance with the call, and answer with their number in the
+//! header `instance`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,13 +18,17 @@ use mote_core::error::{Error, ErrorKind};
 use mote_core::invocation::Invocation;
 use mote_core::log::Level;
 use mote_core::reply::Reply;
-use mote_core::runtime::{Artifact, BoxFuture, CallContext, Image, Instance, Prepared, Runtime};
+use mote_core::runtime::{
+    Artifact, BoxFuture, CallContext, Exit, Image, Instance, Instances, Prepared, Runtime, take,
+};
 use mote_core::spec::FunctionSpec;
+use tokio::sync::watch;
 
 /// The scripted runtime. Clones count together.
 #[derive(Clone, Debug, Default)]
 pub struct Fake {
     counts: Arc<Counts>,
+    instances: Option<Instances>,
 }
 
 /// What the fake was asked to do.
@@ -32,10 +38,28 @@ pub struct Counts {
     pub calls: AtomicU64,
     /// Instances started.
     pub starts: AtomicU64,
+    /// Instances asked to stop.
+    pub stops: AtomicU64,
+    /// Pauses.
+    pub pauses: AtomicU64,
+    /// Ends of pauses.
+    pub resumes: AtomicU64,
+    /// Whether starts fail.
+    pub broken: AtomicBool,
+    /// How long a start takes, in milliseconds.
+    pub start_ms: AtomicU64,
 }
 
 impl Fake {
-    /// What happened so far.
+    /// One whose instances live outside of the node, as processes and containers do.
+    pub fn with_instances(instances: Instances) -> Self {
+        Self {
+            counts: Arc::default(),
+            instances: Some(instances),
+        }
+    }
+
+    /// What happened so far, and what is to happen.
     pub fn counts(&self) -> &Counts {
         &self.counts
     }
@@ -48,7 +72,7 @@ impl Runtime for Fake {
         _artifact: &'a Artifact,
     ) -> BoxFuture<'a, Result<Arc<dyn Prepared>, Error>> {
         let prepared = FakeFunction {
-            counts: Arc::clone(&self.counts),
+            fake: self.clone(),
             body_bytes: spec.limits.body_bytes,
         };
         Box::pin(async move { Ok(Arc::new(prepared) as Arc<dyn Prepared>) })
@@ -57,19 +81,39 @@ impl Runtime for Fake {
     fn sweep(&self, _used: &dyn Fn(&str) -> bool) -> Result<(), Error> {
         Ok(())
     }
+
+    fn isolation(&self) -> BoxFuture<'_, String> {
+        Box::pin(async { "none: a script".to_owned() })
+    }
 }
 
-#[derive(Clone)]
 struct FakeFunction {
-    counts: Arc<Counts>,
+    fake: Fake,
     body_bytes: u64,
 }
 
 impl Prepared for FakeFunction {
     fn start(&self) -> BoxFuture<'_, Result<Arc<dyn Instance>, Error>> {
-        self.counts.starts.fetch_add(1, Ordering::Relaxed);
-        let instance = self.clone();
-        Box::pin(async move { Ok(Arc::new(instance) as Arc<dyn Instance>) })
+        let counts = Arc::clone(&self.fake.counts);
+        let body_bytes = self.body_bytes;
+        Box::pin(async move {
+            let wait = counts.start_ms.load(Ordering::Relaxed);
+            if wait > 0 {
+                tokio::time::sleep(Duration::from_millis(wait)).await;
+            }
+            let number = counts.starts.fetch_add(1, Ordering::Relaxed) + 1;
+            if counts.broken.load(Ordering::Relaxed) {
+                let message = "the script says that it does not start";
+                return Err(Error::new(ErrorKind::FunctionFailed, message));
+            }
+            let instance = FakeInstance {
+                counts,
+                body_bytes,
+                number,
+                dead: watch::Sender::new(false),
+            };
+            Ok(Arc::new(instance) as Arc<dyn Instance>)
+        })
     }
 
     fn image(&self) -> Option<Image> {
@@ -83,16 +127,35 @@ impl Prepared for FakeFunction {
     fn streams(&self) -> bool {
         false
     }
+
+    fn instances(&self) -> Option<Instances> {
+        self.fake.instances
+    }
+
+    fn isolation(&self) -> String {
+        "none: a script".to_owned()
+    }
 }
 
-impl Instance for FakeFunction {
+struct FakeInstance {
+    counts: Arc<Counts>,
+    body_bytes: u64,
+    number: u64,
+    dead: watch::Sender<bool>,
+}
+
+impl Instance for FakeInstance {
     fn call<'a>(
         &'a self,
-        invocation: Invocation,
+        offered: &'a mut Option<Invocation>,
         context: CallContext,
     ) -> BoxFuture<'a, Result<Reply, Error>> {
-        self.counts.calls.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
+            if *self.dead.borrow() {
+                return Err(Error::new(ErrorKind::FunctionFailed, "it is dead already"));
+            }
+            let invocation = take(offered)?;
+            self.counts.calls.fetch_add(1, Ordering::Relaxed);
             let path = invocation.meta.path().to_owned();
             let mut parts = path.split('/').skip(1);
             let (verb, number) = (
@@ -107,7 +170,12 @@ impl Instance for FakeFunction {
                     .headers
                     .insert(http::header::CONTENT_TYPE, content_type.clone());
             }
+            reply.headers.insert("instance", self.number.into());
             match verb {
+                "die" => {
+                    self.dead.send_replace(true);
+                    return Err(Error::new(ErrorKind::FunctionFailed, "the instance died"));
+                }
                 "sleep" => tokio::time::sleep(Duration::from_millis(number)).await,
                 "status" => {
                     reply.status = u16::try_from(number)
@@ -131,5 +199,32 @@ impl Instance for FakeFunction {
 
     fn idle_bytes(&self) -> u64 {
         1
+    }
+
+    fn exited(&self) -> BoxFuture<'_, Exit> {
+        let mut dead = self.dead.subscribe();
+        Box::pin(async move {
+            // The sender is this instance, which outlives whoever waits for its end.
+            let _ = dead.wait_for(|dead| *dead).await;
+            Exit {
+                how: "exited with status 1".to_owned(),
+                on_purpose: false,
+            }
+        })
+    }
+
+    fn pause(&self) -> BoxFuture<'_, Result<bool, Error>> {
+        self.counts.pauses.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async { Ok(true) })
+    }
+
+    fn resume(&self) -> BoxFuture<'_, Result<(), Error>> {
+        self.counts.resumes.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn stop(&self, _grace: Duration) -> BoxFuture<'_, ()> {
+        self.counts.stops.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async {})
     }
 }

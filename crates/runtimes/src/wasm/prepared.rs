@@ -12,7 +12,7 @@ use mote_core::error::{Error, ErrorKind};
 use mote_core::invocation::{Invocation, InvocationId, Meta};
 use mote_core::log::{Level, LogSink};
 use mote_core::reply::Reply;
-use mote_core::runtime::{BoxFuture, CallContext, Image, Instance, Prepared};
+use mote_core::runtime::{BoxFuture, CallContext, Image, Instance, Prepared, take};
 use mote_core::spec::FunctionSpec;
 use wasmtime::component::Linker;
 use wasmtime::{Engine, Store};
@@ -166,6 +166,10 @@ impl Prepared for WasmFunction {
     fn streams(&self) -> bool {
         self.shape == Shape::Http
     }
+
+    fn isolation(&self) -> String {
+        super::ISOLATION.to_owned()
+    }
 }
 
 /// A function that is mapped into memory.
@@ -304,9 +308,13 @@ impl Shard {
 impl Instance for Loaded {
     fn call<'a>(
         &'a self,
-        invocation: Invocation,
+        offered: &'a mut Option<Invocation>,
         context: CallContext,
     ) -> BoxFuture<'a, Result<Reply, Error>> {
+        let invocation = match take(offered) {
+            Ok(invocation) => invocation,
+            Err(error) => return Box::pin(std::future::ready(Err(error))),
+        };
         let shard = self.shard();
         // A box for each shape, as large as that shape needs.
         match &shard.code {

@@ -1,0 +1,222 @@
+//! Programs of this system, in a sandbox of their app.
+//!
+//! An artifact is unpacked once, at deploy, into a tree on disk ([`crate::tree`]); an image among
+//! them is the root that its program sees, other code appears at `/app` below the system's own
+//! programs ([`plan`]). All functions of an app run in one [`crate::sandbox`], which other apps
+//! cannot see into, and which ends when none of them runs ([`apps`]). A program that makes a process
+//! for each call is [`stdio`], one that stays is [`served`].
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use mote_core::error::{Error, ErrorKind};
+use mote_core::memory::MemoryBudget;
+use mote_core::runtime::{Artifact, BoxFuture, Image, Prepared, Runtime};
+use mote_core::spec::{FunctionSpec, Isolation};
+
+use self::apps::Apps;
+use self::function::ProcessFunction;
+use self::plan::Plan;
+use crate::environment::Environments;
+use crate::sandbox::cgroup::{self, Cgroup, Cgroups};
+use crate::tree::{self, Tree};
+
+mod apps;
+mod connect;
+mod function;
+mod output;
+mod plan;
+mod root;
+mod served;
+mod stdio;
+
+/// How the runtime is set up.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Folder of unpacked artifacts; nobody else may write to it.
+    pub trees: PathBuf,
+    /// Folder of environments: the built-in ones are written there, users add theirs.
+    pub environments: PathBuf,
+    /// The node's own program, which is started again for each sandbox.
+    pub program: PathBuf,
+    /// What tells this node's cgroups from those of others on the same machine.
+    pub tag: String,
+    /// What instances share; processes that are made for each call take from it too.
+    pub memory: MemoryBudget,
+}
+
+/// The runtime.
+#[derive(Clone, Debug)]
+pub struct Process {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: Config,
+    environments: Environments,
+    cgroups: Cgroups,
+    apps: Apps,
+    /// Numbers the cgroups.
+    cgroups_made: AtomicU64,
+    /// Trees that something uses or makes right now, by name.
+    held: Mutex<HashMap<String, Weak<TreeHold>>>,
+}
+
+/// A tree that may not be deleted, and the right to unpack it.
+#[derive(Debug)]
+struct TreeHold {
+    name: String,
+    /// Held while it is unpacked.
+    making: tokio::sync::Mutex<()>,
+}
+
+impl Process {
+    /// Writes the built-in environments, removes the cgroups of an earlier node with this tag that
+    /// was killed, and finds out which cgroups there are. Blocking.
+    pub fn new(config: Config) -> Result<Self, Error> {
+        let environments = Environments::open(&config.environments)?;
+        if let Err(error) = Cgroups::clear(&config.tag) {
+            tracing::warn!(%error, "could not remove what an earlier run left");
+        }
+        let cgroups = Cgroups::open(&config.tag)?;
+        let apps = Apps::new(config.program.clone());
+        Ok(Self {
+            shared: Arc::new(Shared {
+                config,
+                environments,
+                cgroups,
+                apps,
+                cgroups_made: AtomicU64::new(0),
+                held: Mutex::default(),
+            }),
+        })
+    }
+}
+
+impl Shared {
+    /// Keeps a tree from being swept for as long as the result lives.
+    fn hold(&self, name: &str) -> Arc<TreeHold> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|_, hold| hold.strong_count() > 0);
+        if let Some(hold) = held.get(name).and_then(Weak::upgrade) {
+            return hold;
+        }
+        let hold = Arc::new(TreeHold {
+            name: name.to_owned(),
+            making: tokio::sync::Mutex::default(),
+        });
+        held.insert(name.to_owned(), Arc::downgrade(&hold));
+        hold
+    }
+
+    /// The tree of an artifact, unpacked if it is not there yet.
+    async fn tree(&self, artifact: &Artifact, hold: &TreeHold) -> Result<(PathBuf, Tree), Error> {
+        let _making = hold.making.lock().await;
+        let into = self.config.trees.join(&hold.name);
+        let source = artifact.path.clone();
+        let unpacking = tokio::task::spawn_blocking(move || {
+            let tree = match tree::known(&into) {
+                Some(tree) => tree,
+                None => tree::unpack(&source, &into, &tree::Limits::default())?,
+            };
+            Ok((into, tree))
+        });
+        unpacking.await.map_err(|error| {
+            Error::new(ErrorKind::Internal, format!("unpacking failed: {error}"))
+        })?
+    }
+
+    /// A cgroup with the limits of one instance of this function.
+    fn cgroup(&self, spec: &FunctionSpec) -> Result<Cgroup, Error> {
+        let program = spec.program.clone().unwrap_or_default();
+        let limits = cgroup::Limits {
+            memory_bytes: spec.limits.memory_bytes,
+            cpus: program.cpus,
+            processes: program.processes,
+        };
+        let number = self.cgroups_made.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{number}", spec.name.full());
+        self.cgroups.create(&name, &limits)
+    }
+
+    /// What keeps a function of this app apart here. Fails when that is not enough for it.
+    async fn isolation(&self, spec: &FunctionSpec) -> Result<String, Error> {
+        let sandbox = self.apps.join(spec.name.app()).await?;
+        let tier = sandbox.tier().and(self.cgroups.tier());
+        let required = spec
+            .program
+            .as_ref()
+            .is_some_and(|program| program.isolation == Isolation::Required);
+        if required && !tier.is_full() {
+            let message = format!("isolation = \"required\", and this node's is {tier}");
+            return Err(Error::new(ErrorKind::Unsupported, message).with_hint(
+                "run the node as root on a kernel with these features, or write isolation = \"best-effort\"",
+            ));
+        }
+        Ok(tier.to_string())
+    }
+}
+
+impl Runtime for Process {
+    fn prepare<'a>(
+        &'a self,
+        spec: &'a Arc<FunctionSpec>,
+        artifact: &'a Artifact,
+    ) -> BoxFuture<'a, Result<Arc<dyn Prepared>, Error>> {
+        Box::pin(async move {
+            let shared = &self.shared;
+            let hold = shared.hold(&artifact.digest.to_string());
+            let (folder, tree) = shared.tree(artifact, &hold).await?;
+            let plan = Plan::new(spec, &folder, &tree, &shared.environments)?;
+            let isolation = shared.isolation(spec).await?;
+            let image = Image {
+                file: hold.name.clone(),
+                digest: artifact.digest,
+                bytes: tree.bytes,
+            };
+            let function = ProcessFunction::new(shared, spec, plan, image, hold, isolation);
+            Ok(Arc::new(function) as Arc<dyn Prepared>)
+        })
+    }
+
+    fn sweep(&self, used: &dyn Fn(&str) -> bool) -> Result<(), Error> {
+        let trees = &self.shared.config.trees;
+        let failed = |error: std::io::Error| {
+            let message = format!("cannot clean `{}`: {error}", trees.display());
+            Error::new(ErrorKind::Internal, message)
+        };
+        for entry in std::fs::read_dir(trees).map_err(failed)? {
+            let file = entry.map_err(failed)?.file_name();
+            let Some(file) = file.to_str() else {
+                continue;
+            };
+            let name = file.split_once('.').map_or(file, |(name, _)| name);
+            let held = {
+                let held = &self.shared.held;
+                let held = held.lock().unwrap_or_else(PoisonError::into_inner);
+                held.get(name).is_some_and(|hold| hold.strong_count() > 0)
+            };
+            if !held && !used(name) {
+                tree::remove(&trees.join(name)).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        let tag = self.shared.config.tag.clone();
+        Box::pin(async move {
+            let cleared = tokio::task::spawn_blocking(move || Cgroups::clear(&tag)).await;
+            if let Ok(Err(error)) = cleared {
+                tracing::warn!(%error, "could not remove the node's cgroups");
+            }
+        })
+    }
+
+    fn isolation(&self) -> BoxFuture<'_, String> {
+        Box::pin(async move { self.shared.apps.tier(self.shared.cgroups.tier()).await })
+    }
+}

@@ -1,0 +1,89 @@
+//! The sandboxes of a node, one for each app that has something running.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+
+use mote_core::error::Error;
+use tokio::sync::{Mutex, OnceCell};
+
+use crate::sandbox::tier::Tier;
+use crate::sandbox::{Sandbox, Settings};
+
+/// The first user id of programs. Far above those of people and services, and of the ranges that
+/// systems hand out for containers of users.
+const UID_FIRST: u32 = 0x7000_0000;
+/// Most apps that have had a sandbox since the start: more share a user with an earlier one.
+const UIDS: u32 = 0x0100_0000;
+
+/// The sandboxes of a node.
+#[derive(Debug)]
+pub(super) struct Apps {
+    program: PathBuf,
+    apps: Mutex<HashMap<String, App>>,
+    /// The layers that this system grants, found out once.
+    tier: OnceCell<Tier>,
+}
+
+#[derive(Debug)]
+struct App {
+    uid: u32,
+    sandbox: Weak<Sandbox>,
+}
+
+impl Apps {
+    pub(super) fn new(program: PathBuf) -> Self {
+        Self {
+            program,
+            apps: Mutex::default(),
+            tier: OnceCell::new(),
+        }
+    }
+
+    /// The sandbox of an app, made when there is none. It lives as long as somebody holds it.
+    pub(super) async fn join(&self, app: &str) -> Result<Arc<Sandbox>, Error> {
+        // Held while one is made, so that there are never two for an app.
+        let mut apps = self.apps.lock().await;
+        if let Some(sandbox) = apps.get(app).and_then(|app| app.sandbox.upgrade())
+            && !has_ended(&sandbox)
+        {
+            return Ok(sandbox);
+        }
+        let count = u32::try_from(apps.len()).unwrap_or(u32::MAX);
+        let uid = apps
+            .get(app)
+            .map_or(UID_FIRST + count % UIDS, |known| known.uid);
+        let sandbox = Sandbox::start(Settings {
+            program: self.program.clone(),
+            name: app.to_owned(),
+            uid,
+        })
+        .await?;
+        let known = App {
+            uid,
+            sandbox: Arc::downgrade(&sandbox),
+        };
+        apps.insert(app.to_owned(), known);
+        let _ = self.tier.set(*sandbox.tier());
+        Ok(sandbox)
+    }
+
+    /// What keeps apps apart here, in one line; a trial sandbox finds out when none was made yet.
+    pub(super) async fn tier(&self, cgroups: Tier) -> String {
+        if self.tier.get().is_none() {
+            let trial = self.join("trial").await;
+            if let Err(error) = trial {
+                return format!("none: {error}");
+            }
+        }
+        match self.tier.get() {
+            Some(tier) => tier.and(cgroups).to_string(),
+            None => "not known yet".to_owned(),
+        }
+    }
+}
+
+fn has_ended(sandbox: &Sandbox) -> bool {
+    use futures_util::FutureExt as _;
+    Box::pin(sandbox.ended()).now_or_never().is_some()
+}

@@ -1,0 +1,184 @@
+//! What a function runs: from its spec and what was found in its artifact to a command, a contract
+//! and a root.
+
+use std::path::{Path, PathBuf};
+
+use mote_core::error::{Error, ErrorKind};
+use mote_core::spec::{Contract, FunctionSpec, Program};
+
+use crate::environment::{Environment, Environments, Serving};
+use crate::sandbox::root::{Base, Bind, Root};
+use crate::tree::{ImageConfig, Kind, Tree};
+
+/// Where a program finds its code.
+const APP: &str = "/app";
+/// Where it finds its environment.
+const ENVIRONMENT: &str = "/environment";
+/// Where programs are looked for, if nothing else says so.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What a function runs.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) serving: Serving,
+    pub(super) command: Vec<String>,
+    /// Variables of every process of it.
+    pub(super) env: Vec<(String, String)>,
+    /// Where it starts.
+    pub(super) directory: String,
+    pub(super) root: Root,
+    /// The path that answers when it is ready.
+    pub(super) ready: Option<String>,
+    /// What it turned out to be, for people.
+    pub(super) shape: &'static str,
+}
+
+impl Plan {
+    /// Decides what to run. Fails with `BadRequest` when there is nothing that could be run.
+    pub(super) fn new(
+        spec: &FunctionSpec,
+        folder: &Path,
+        tree: &Tree,
+        environments: &Environments,
+    ) -> Result<Self, Error> {
+        let program = spec
+            .program
+            .as_ref()
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "a process without a program"))?;
+        let code = bind(folder.to_owned(), APP);
+        let mut plan = match (&tree.image, tree.kind) {
+            (Some(image), _) => of_image(program, folder, image)?,
+            (None, Kind::Image) => of_image(program, folder, &ImageConfig::default())?,
+            (None, _) if !program.command.is_empty() => Self {
+                serving: Serving::Program(program.contract.unwrap_or(Contract::Stdio)),
+                command: program.command.clone(),
+                env: variables(&[], APP),
+                directory: APP.to_owned(),
+                root: Root {
+                    base: Base::System,
+                    binds: vec![code],
+                    tmp_bytes: 0,
+                },
+                ready: None,
+                shape: "",
+            },
+            (None, _) => of_environment(program, folder, environments)?,
+        };
+        plan.root.tmp_bytes = program.tmp_bytes;
+        let granted = spec.allow.read.iter();
+        plan.root.binds.extend(granted.map(|grant| Bind {
+            host: grant.host.clone(),
+            guest: PathBuf::from(&grant.guest),
+        }));
+        for (key, value) in &spec.env {
+            plan.env.retain(|(known, _)| known != key);
+            plan.env.push((key.clone(), value.clone()));
+        }
+        plan.ready = program.ready.clone().or(plan.ready);
+        plan.shape = match plan.serving {
+            Serving::Zygote => "zygote",
+            Serving::Program(contract) => contract.label(),
+        };
+        Ok(plan)
+    }
+}
+
+/// Plain source, or a bare program.
+fn of_environment(
+    program: &Program,
+    folder: &Path,
+    environments: &Environments,
+) -> Result<Plan, Error> {
+    let has = |file: &str| folder.join(file).is_file();
+    let found = match &program.environment {
+        Some(name) => {
+            let environment = environments.find(name)?;
+            let handler = environment.handler(has).map(str::to_owned);
+            let files = environment.files.join(", ");
+            let handler = handler.ok_or_else(|| {
+                let message = format!("environment `{name}` finds none of {files} in the code");
+                Error::new(ErrorKind::BadRequest, message)
+            })?;
+            (environment, handler)
+        }
+        None => environments.detect(has).ok_or_else(|| {
+            let files = Environments::builtin_files().join(", ");
+            Error::new(ErrorKind::BadRequest, "nothing in the code says how to run it").with_hint(
+                format!("write command = [\"./PROGRAM\"] in the manifest, or name the handler one of {files}"),
+            )
+        })?,
+    };
+    let (environment, handler) = found;
+    let Environment { folder: own, .. } = &environment;
+    Ok(Plan {
+        serving: match program.contract {
+            Some(contract) if !program.command.is_empty() => Serving::Program(contract),
+            Some(contract) if environment.serving == Serving::Program(Contract::Stdio) => {
+                Serving::Program(contract)
+            }
+            _ => environment.serving,
+        },
+        command: environment.command_for(&handler),
+        env: variables(&[], APP),
+        directory: APP.to_owned(),
+        root: Root {
+            base: Base::System,
+            binds: vec![bind(folder.to_owned(), APP), bind(own.clone(), ENVIRONMENT)],
+            tmp_bytes: 0,
+        },
+        ready: environment.ready.clone(),
+        shape: "",
+    })
+}
+
+/// An image without an engine: its files are the root.
+fn of_image(program: &Program, folder: &Path, image: &ImageConfig) -> Result<Plan, Error> {
+    let command: Vec<String> = if program.command.is_empty() {
+        let words = image.entrypoint.iter().chain(&image.cmd);
+        words.cloned().collect()
+    } else {
+        program.command.clone()
+    };
+    if command.is_empty() {
+        return Err(Error::new(
+            ErrorKind::BadRequest,
+            "the image has neither entrypoint nor command",
+        )
+        .with_hint("write command = [\"/PROGRAM\"] in the manifest"));
+    }
+    let directory = match image.working_dir.as_str() {
+        "" => "/",
+        directory => directory,
+    };
+    Ok(Plan {
+        serving: Serving::Program(program.contract.unwrap_or(Contract::Http)),
+        env: variables(&image.env, "/"),
+        directory: directory.to_owned(),
+        root: Root {
+            base: Base::Image(folder.to_owned()),
+            binds: Vec::new(),
+            tmp_bytes: 0,
+        },
+        command,
+        ready: None,
+        shape: "",
+    })
+}
+
+/// These variables and those that every program expects.
+fn variables(given: &[(String, String)], home: &str) -> Vec<(String, String)> {
+    let mut variables = given.to_vec();
+    for (key, value) in [("PATH", PATH), ("HOME", home), ("TMPDIR", "/tmp")] {
+        if !variables.iter().any(|(known, _)| known == key) {
+            variables.push((key.to_owned(), value.to_owned()));
+        }
+    }
+    variables
+}
+
+fn bind(host: PathBuf, guest: &str) -> Bind {
+    Bind {
+        host,
+        guest: PathBuf::from(guest),
+    }
+}
