@@ -191,6 +191,7 @@ fn routes() -> OpenApiRouter<Admin> {
             functions::remove
         ))
         .routes(routes!(functions::rollback))
+        .routes(routes!(functions::rescale))
         .routes(routes!(logs::logs))
         .routes(routes!(artifacts::put))
 }

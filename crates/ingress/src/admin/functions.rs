@@ -6,7 +6,9 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse as _;
 use mote_api::problem::Problem;
 use mote_api::spec::FunctionSpec;
-use mote_api::wire::{Deploy, FunctionInfo, FunctionList, Rollback, VersionInfo};
+use mote_api::wire::{
+    Deploy, FunctionInfo, FunctionList, InstancesInfo, Rescale, Rollback, VersionInfo,
+};
 use mote_core::error::{Error, ErrorKind};
 use mote_core::name::FunctionName;
 use mote_engine::control::FunctionView;
@@ -119,6 +121,31 @@ pub(super) async fn rollback(
     json(StatusCode::OK, &info(&view)?)
 }
 
+/// Change how many instances the live version may have, from now on. `409` for WebAssembly.
+#[utoipa::path(
+    post, path = "/v1/functions/{name}/scale", security(("token" = [])), request_body = Rescale,
+    params(("name" = String, Path, description = "`function` or `function.app`")),
+    responses((status = 200, body = FunctionInfo), (status = "default", body = Problem, content_type = "application/problem+json"))
+)]
+pub(super) async fn rescale(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let name = parse(&name)?;
+    let Rescale { min, max } = read_json(&headers, body, admin.config.body_timeout).await?;
+    let permit = admin.change()?;
+    let control = admin.control.clone();
+    let view = admin
+        .finish(
+            permit,
+            async move { control.rescale(&name, min, max).await },
+        )
+        .await?;
+    json(StatusCode::OK, &info(&view)?)
+}
+
 /// A name from an address.
 pub(super) fn parse(name: &str) -> Result<FunctionName, Error> {
     name.parse()
@@ -148,10 +175,37 @@ fn info(view: &FunctionView) -> Result<FunctionInfo, Error> {
                 deployed_ms: version.deployed_ms,
             })
             .collect(),
+        state: state(view).to_owned(),
         loaded: view.loaded,
+        instances: view.group.as_ref().map(|group| InstancesInfo {
+            running: group.running,
+            paused: group.paused,
+            starting: group.starting,
+            deaths: group.deaths,
+            decision: group.decision.clone(),
+            unhealthy: group.unhealthy.clone(),
+        }),
+        isolation: view.isolation.clone(),
         in_flight: view.in_flight,
         waiting: view.waiting,
         calls: view.calls,
         failures: view.failures,
     })
+}
+
+/// How far a function is from answering.
+fn state(view: &FunctionView) -> &'static str {
+    let Some(group) = &view.group else {
+        return match (view.shape, view.loaded) {
+            ("broken", _) => "broken",
+            (_, true) => "hot",
+            (_, false) => "cold",
+        };
+    };
+    match group {
+        _ if group.running > 0 => "hot",
+        _ if group.paused > 0 => "warm",
+        _ if group.unhealthy.is_some() => "unhealthy",
+        _ => "cold",
+    }
 }

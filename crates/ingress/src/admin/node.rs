@@ -43,6 +43,7 @@ pub(super) async fn ready(State(admin): State<Admin>) -> Answer {
 )]
 pub(super) async fn status(State(admin): State<Admin>) -> Answer {
     let status = admin.control.status();
+    let isolation = admin.control.isolation().await;
     json(
         StatusCode::OK,
         &Status {
@@ -56,6 +57,12 @@ pub(super) async fn status(State(admin): State<Admin>) -> Answer {
             waiting: status.waiting,
             calls: status.calls,
             doors: admin.config.doors.clone(),
+            memory_bytes: status.memory.limit(),
+            memory_reserved_bytes: status.memory.reserved(),
+            isolation: isolation
+                .into_iter()
+                .map(|(kind, line)| (kind.label().to_owned(), line))
+                .collect(),
         },
     )
 }

@@ -446,7 +446,7 @@ async fn the_description_has_every_route_and_its_security() {
             ));
         }
     }
-    assert_eq!(routes.len(), 12, "{routes:?}");
+    assert_eq!(routes.len(), 13, "{routes:?}");
     for (method, path) in routes {
         let (_, _, problem) = node.ask(&method, &path, Some(TOKEN), "").await;
         let detail = problem.map(|problem| problem.detail).unwrap_or_default();

@@ -63,7 +63,8 @@ pub(super) async fn run(shard: Shard, shutdown: CancellationToken) {
         started,
     } = shard;
     let engine = Engine {
-        plan: invoker.catalog(),
+        plan: Arc::default(),
+        nothing: Arc::default(),
         invoker,
         followed: HashMap::default(),
         changes: FuturesUnordered::new(),
@@ -190,6 +191,8 @@ impl Running {
                 self.start(now, call);
             }
         }
+        // A plan that is kept keeps instances and files of what was removed or replaced.
+        self.engine.plan = Arc::clone(&self.engine.nothing);
     }
 
     /// Polls a call once; what is not done becomes a task.
@@ -319,8 +322,10 @@ type Next = Abortable<Pin<Box<dyn Future<Output = Change> + Send>>>;
 /// The engine as the state machine sees it.
 struct Engine {
     invoker: Invoker,
-    /// The plan of this batch.
+    /// The plan of this batch; between batches [`Engine::nothing`].
     plan: Arc<Plan>,
+    /// A plan without functions.
+    nothing: Arc<Plan>,
     /// What is followed: one watch for each observed resource, bounded by the observers.
     followed: HashMap<Resource, AbortHandle, RandomState>,
     changes: FuturesUnordered<Next>,

@@ -15,7 +15,9 @@ use mote_core::invocation::Invocation;
 use mote_core::name::FunctionName;
 use mote_core::registry::{ArtifactStore, FunctionRecord, Registry};
 use mote_core::reply::Reply;
-use mote_core::runtime::{Artifact, BoxFuture, CallContext, Image, Instance, Prepared, Runtime};
+use mote_core::runtime::{
+    Artifact, BoxFuture, CallContext, Image, Instance, Prepared, Runtime, take,
+};
 use mote_core::spec::{FunctionSpec, RuntimeKind};
 use mote_engine::control::{Control, Parts};
 use mote_engine::invoker::{Invoker, NodeLimits};
@@ -53,6 +55,7 @@ impl Node {
             registry: Arc::new(Nowhere),
             artifacts: Arc::new(Nowhere),
             runtimes: HashMap::from([(RuntimeKind::Wasm, runtime)]),
+            memory: mote_core::memory::MemoryBudget::new(0),
         };
         let control = Control::new(parts, invoker.clone());
         control.restore().await.unwrap();
@@ -144,6 +147,10 @@ impl Runtime for Script {
     fn sweep(&self, _used: &dyn Fn(&str) -> bool) -> Result<(), Error> {
         Ok(())
     }
+
+    fn isolation(&self) -> BoxFuture<'_, String> {
+        Box::pin(async { "none".to_owned() })
+    }
 }
 
 impl Prepared for Function {
@@ -166,15 +173,20 @@ impl Prepared for Function {
     fn streams(&self) -> bool {
         false
     }
+
+    fn isolation(&self) -> String {
+        "none".to_owned()
+    }
 }
 
 impl Instance for Function {
     fn call<'a>(
         &'a self,
-        invocation: Invocation,
+        offered: &'a mut Option<Invocation>,
         _context: CallContext,
     ) -> BoxFuture<'a, Result<Reply, Error>> {
         Box::pin(async move {
+            let invocation = take(offered)?;
             self.script.calls.fetch_add(1, Ordering::Relaxed);
             self.script.running.send_modify(|running| *running += 1);
             let reads = invocation.meta.method == Method::GET;

@@ -12,7 +12,9 @@ use mote_core::log::Level;
 use mote_core::name::FunctionName;
 use mote_core::registry::{ArtifactStore, FunctionRecord, Registry};
 use mote_core::reply::Reply;
-use mote_core::runtime::{Artifact, BoxFuture, CallContext, Image, Instance, Prepared, Runtime};
+use mote_core::runtime::{
+    Artifact, BoxFuture, CallContext, Image, Instance, Prepared, Runtime, take,
+};
 use mote_core::spec::{FunctionSpec, RuntimeKind};
 use mote_engine::control::{Control, Parts};
 use mote_engine::invoker::{Invoker, NodeLimits};
@@ -42,6 +44,7 @@ pub(super) fn node() -> (Control, Invoker) {
         registry: Arc::new(Memory::default()),
         artifacts: Arc::new(Memory::default()),
         runtimes: HashMap::from([(RuntimeKind::Wasm, runtime)]),
+        memory: mote_core::memory::MemoryBudget::new(0),
     };
     let control = Control::new(parts, invoker.clone());
     control.set_ready();
@@ -115,6 +118,10 @@ impl Runtime for Echo {
     fn sweep(&self, _used: &dyn Fn(&str) -> bool) -> Result<(), Error> {
         Ok(())
     }
+
+    fn isolation(&self) -> BoxFuture<'_, String> {
+        Box::pin(async { "none".to_owned() })
+    }
 }
 
 impl Prepared for Echo {
@@ -133,15 +140,20 @@ impl Prepared for Echo {
     fn streams(&self) -> bool {
         false
     }
+
+    fn isolation(&self) -> String {
+        "none".to_owned()
+    }
 }
 
 impl Instance for Echo {
     fn call<'a>(
         &'a self,
-        invocation: Invocation,
+        offered: &'a mut Option<Invocation>,
         context: CallContext,
     ) -> BoxFuture<'a, Result<Reply, Error>> {
         Box::pin(async move {
+            let invocation = take(offered)?;
             let body = invocation.body.collect(1 << 20).await?;
             let (level, text) = match std::str::from_utf8(&body).unwrap().split_once(' ') {
                 Some(("warn", text)) => (Level::Warn, text),
