@@ -15,6 +15,7 @@ mod observe;
 mod output;
 mod rm;
 mod rollback;
+mod scale;
 mod show;
 mod status;
 mod target;
@@ -38,7 +39,7 @@ pub(crate) struct Cli {
 enum Command {
     /// Run a node, until it is told to stop.
     Up(up::Up),
-    /// Deploy a .wasm file, or every function of a folder with a mote.toml.
+    /// Deploy a .wasm file, a folder of plain source, or every function of a mote.toml.
     Deploy(deploy::Deploy),
     /// Call a function by its name or its address.
     Invoke(invoke::Invoke),
@@ -50,6 +51,8 @@ enum Command {
     Rm(rm::Rm),
     /// Make an older version of a function live again.
     Rollback(rollback::Rollback),
+    /// Change how many instances a function may have.
+    Scale(scale::Scale),
     /// Print what a function wrote.
     Logs(logs::Logs),
     /// Show how the node is.
@@ -77,6 +80,7 @@ impl Cli {
             Command::Show(show) => wait(show.run())?,
             Command::Rm(rm) => wait(rm.run())?,
             Command::Rollback(rollback) => wait(rollback.run())?,
+            Command::Scale(scale) => wait(scale.run())?,
             Command::Logs(logs) => wait(logs.run())?,
             Command::Status(status) => wait(status.run())?,
             Command::Wipe(wipe) => wait(wipe.run())?,

@@ -8,23 +8,27 @@ mod cli;
 mod config;
 mod listening;
 mod logging;
+mod memory;
 mod report;
 mod serve;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use mote_runtimes::sandbox;
 use mote_runtimes::wasm::compile;
 
 fn main() -> ExitCode {
-    // The node starts itself again to compile; that is no command for people.
+    // The node starts itself again to compile and to make sandboxes; those are no commands for people.
     let mut arguments = std::env::args_os().skip(1);
-    if arguments
-        .next()
-        .is_some_and(|first| first == compile::CHILD_ARGUMENT)
-    {
+    let first = arguments.next().unwrap_or_default();
+    if first == compile::CHILD_ARGUMENT {
         let rest: Vec<_> = arguments.collect();
         return ExitCode::from(compile::child(&rest));
+    }
+    if first == sandbox::CHILD_ARGUMENT {
+        let rest: Vec<_> = arguments.collect();
+        return ExitCode::from(sandbox::child(&rest));
     }
     let cli = cli::Cli::parse();
     match cli.run() {

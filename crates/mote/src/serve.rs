@@ -9,15 +9,18 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mote_core::error::{Error, ErrorKind};
+use mote_core::memory::MemoryBudget;
 use mote_core::runtime::Runtime;
 use mote_core::spec::RuntimeKind;
 use mote_engine::control::{Control, Parts};
-use mote_engine::eviction;
 use mote_engine::invoker::{Invoker, NodeLimits};
 use mote_engine::metrics::Probe;
+use mote_engine::{eviction, scaler};
 use mote_ingress::admin::{self, AdminConfig};
 use mote_ingress::workers::Workers;
 use mote_ingress::{coap, http};
+use mote_runtimes::container::{self, Containers};
+use mote_runtimes::process::{self, Process};
 use mote_runtimes::wasm::{self, CompileLimits, Wasm};
 use mote_store::artifacts::Artifacts;
 use mote_store::data_dir::DataDir;
@@ -30,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::config::value::CoapEcho;
 use crate::listening::{Listening, bind_error};
+use crate::memory;
 
 /// Runs a node until it is told to stop.
 pub(crate) async fn run(config: Config) -> Result<(), Error> {
@@ -64,7 +68,8 @@ pub(crate) async fn run(config: Config) -> Result<(), Error> {
         idle_max: config.image_idle,
     };
     let invoker = control.invoker().clone();
-    parts.spawn(run_eviction(limits, invoker, shutdown.clone()));
+    parts.spawn(run_eviction(limits, invoker.clone(), shutdown.clone()));
+    parts.spawn(run_scaler(invoker, shutdown.clone()));
 
     control.set_ready();
     let announced = listening.announce(&config.data_dir)?;
@@ -78,6 +83,7 @@ pub(crate) async fn run(config: Config) -> Result<(), Error> {
     drop(announced);
     shutdown.cancel();
     drain(parts, config.drain).await;
+    control.close().await;
     result
 }
 
@@ -92,11 +98,34 @@ fn control(config: &Config, data_dir: &DataDir) -> Result<Control, Error> {
             timeout: config.compile_timeout,
         },
     })?;
-    let runtimes = HashMap::from([(RuntimeKind::Wasm, Arc::new(wasm) as Arc<dyn Runtime>)]);
+    let memory = MemoryBudget::new(config.memory_bytes_max);
+    let tag = node_tag(data_dir);
+    let process = Process::new(process::Config {
+        trees: data_dir.trees(),
+        environments: data_dir.environments(),
+        program: std::env::current_exe()
+            .map_err(|error| internal("cannot tell where this program is", &error))?,
+        tag: tag.clone(),
+        memory: memory.clone(),
+    })?;
+    let containers = Containers::new(container::Config {
+        socket: config.container_socket.clone(),
+        node: tag,
+        cgroup_parent: config.container_cgroup_parent.clone(),
+    });
+    let runtimes = HashMap::from([
+        (RuntimeKind::Wasm, Arc::new(wasm) as Arc<dyn Runtime>),
+        (RuntimeKind::Process, Arc::new(process) as Arc<dyn Runtime>),
+        (
+            RuntimeKind::Container,
+            Arc::new(containers) as Arc<dyn Runtime>,
+        ),
+    ]);
     let parts = Parts {
         registry: Arc::new(RedbRegistry::open(data_dir)?),
         artifacts: Arc::new(Artifacts::open(data_dir)?),
         runtimes,
+        memory,
     };
     let limits = NodeLimits {
         calls_max: config.calls_max,
@@ -108,6 +137,12 @@ fn control(config: &Config, data_dir: &DataDir) -> Result<Control, Error> {
         .unwrap_or_default();
     let unix_ms = u64::try_from(since.as_millis()).unwrap_or_default();
     Ok(Control::new(parts, Invoker::new(limits, node, unix_ms)))
+}
+
+/// What tells this node's things from those of others on the same system: the same at every start.
+fn node_tag(data_dir: &DataDir) -> String {
+    let path = data_dir.path().as_os_str().as_encoded_bytes();
+    blake3::hash(path).to_hex()[..12].to_owned()
 }
 
 /// The doors, bound and not yet open.
@@ -283,6 +318,11 @@ async fn run_eviction(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     eviction::run(limits, invoker, shutdown).await;
+    Ok(())
+}
+
+async fn run_scaler(invoker: Invoker, shutdown: CancellationToken) -> Result<(), Error> {
+    scaler::run(invoker, memory::pressure, shutdown).await;
     Ok(())
 }
 

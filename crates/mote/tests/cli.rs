@@ -214,7 +214,7 @@ fn what_cannot_be_deployed_is_named() {
     fails(
         &["deploy", &path("mote.toml"), "--memory", "1MiB"],
         2,
-        "--memory is for a .wasm file",
+        "--memory is for a file or a folder",
         "write it into mote.toml",
     );
     let outside = tempfile::NamedTempFile::new().unwrap();
@@ -227,7 +227,7 @@ fn what_cannot_be_deployed_is_named() {
     fails(
         &["deploy", &path("mote.toml")],
         2,
-        "source `link.wasm` is a link out of",
+        "function `a`: source `link.wasm` is a link out of",
         "copy the file",
     );
 }

@@ -15,6 +15,7 @@ use http::{HeaderMap, Method, StatusCode};
 use mote_core::body::Body;
 use mote_core::error::{Error, ErrorKind};
 use mote_core::invocation::{HOPS_MAX, Invocation, Meta, Origin};
+use mote_core::memory::MemoryBudget;
 use mote_core::reply::Reply;
 use mote_core::runtime::Runtime;
 use mote_core::spec::{FunctionSpec, RuntimeKind};
@@ -42,6 +43,7 @@ impl Node {
             registry: Arc::new(RedbRegistry::open(&data_dir).unwrap()),
             artifacts: Arc::new(Artifacts::open(&data_dir).unwrap()),
             runtimes: HashMap::from([(RuntimeKind::Wasm, fake)]),
+            memory: MemoryBudget::new(0),
         };
         let limits = NodeLimits {
             calls_max: 8,

@@ -1,4 +1,9 @@
-//! `mote deploy`: a .wasm file, or every function of a folder with a manifest.
+//! `mote deploy`: a .wasm file, a program, a folder of plain source, or every function of a folder
+//! with a manifest.
+
+mod bare;
+mod code;
+mod source;
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -10,25 +15,23 @@ use indicatif::{ProgressBar, ProgressStyle};
 use mote_api::client::Client;
 use mote_api::manifest;
 use mote_api::spec::FunctionSpec;
-use mote_api::units::{Period, Size};
 use mote_api::wire::{self, Doors, FunctionInfo};
 use mote_core::digest::Digest;
 use mote_core::error::{Error, ErrorKind};
-use mote_core::name::{DEFAULT_APP, FunctionName};
+use mote_core::name::FunctionName;
 use serde::Serialize;
 
+use self::bare::Bare;
 use super::output::{columns, json, size};
 use super::target::{Target, doors};
 
-/// Largest file that is read; a node takes less unless told otherwise.
-const SOURCE_BYTES_MAX: u64 = 1 << 30;
-
-/// Deploy a .wasm file, or every function of a folder with a mote.toml.
+/// Deploy a .wasm file, a program, a folder of plain source, or every function of a mote.toml.
 ///
-/// Prints name, version, size and addresses of each. Code that the node has already is not sent.
+/// Plain source is a folder with a handler.py, a handler.js or an fn.sh. Prints name, version, size
+/// and addresses of each. Code that the node has already is not sent.
 #[derive(Debug, Args)]
 pub(super) struct Deploy {
-    /// A .wasm file, a folder with a mote.toml, or the mote.toml itself.
+    /// A .wasm file, a program, a folder with source or a mote.toml, or the mote.toml itself.
     path: PathBuf,
     #[command(flatten)]
     bare: Bare,
@@ -37,33 +40,6 @@ pub(super) struct Deploy {
     json: bool,
     #[command(flatten)]
     target: Target,
-}
-
-/// What a manifest would say, for a file without one.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "For a .wasm file without a manifest")]
-struct Bare {
-    /// Name of the function; by default the file's.
-    #[arg(long)]
-    name: Option<String>,
-    /// Its app.
-    #[arg(long)]
-    app: Option<String>,
-    /// Memory of one call, such as 64MiB.
-    #[arg(long)]
-    memory: Option<Size>,
-    /// Wall time of one call, such as 10s.
-    #[arg(long)]
-    timeout: Option<Period>,
-    /// Calls that one store serves.
-    #[arg(long)]
-    reuse: Option<u32>,
-    /// It has published values that can be observed.
-    #[arg(long)]
-    observable: bool,
-    /// An environment variable; may be given more than once.
-    #[arg(long, value_name = "KEY=VALUE")]
-    env: Vec<String>,
 }
 
 /// One function, ready to go.
@@ -138,9 +114,10 @@ impl Deploy {
 
     fn units(&self) -> Result<Vec<Unit>, Error> {
         let about =
-            std::fs::metadata(&self.path).map_err(|error| unreadable(&self.path, &error))?;
-        if about.is_dir() {
-            return self.folder(&self.path, &self.path.join(manifest::FILE_NAME));
+            std::fs::metadata(&self.path).map_err(|error| code::unreadable(&self.path, &error))?;
+        let manifest = self.path.join(manifest::FILE_NAME);
+        if about.is_dir() && manifest.exists() {
+            return self.manifest(&self.path, &manifest);
         }
         if self
             .path
@@ -151,100 +128,27 @@ impl Deploy {
                 .path
                 .parent()
                 .filter(|folder| !folder.as_os_str().is_empty());
-            return self.folder(folder.unwrap_or(Path::new(".")), &self.path);
+            return self.manifest(folder.unwrap_or(Path::new(".")), &self.path);
         }
         Ok(vec![self.bare.unit(&self.path)?])
     }
 
-    fn folder(&self, folder: &Path, path: &Path) -> Result<Vec<Unit>, Error> {
+    fn manifest(&self, folder: &Path, path: &Path) -> Result<Vec<Unit>, Error> {
         self.bare.refuse_with_manifest()?;
-        let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Error::new(
-                ErrorKind::BadRequest,
-                format!("{} has no {}", folder.display(), manifest::FILE_NAME),
-            )
-            .with_hint("name a .wasm file, or write a manifest: version = 1, [function.NAME], source = \"NAME.wasm\""),
-            _ => unreadable(path, &error),
-        })?;
+        let text = std::fs::read_to_string(path).map_err(|error| code::unreadable(path, &error))?;
         let manifest = manifest::parse(&text).map_err(|error| error.context(path.display()))?;
         let mut units = Vec::new();
         for function in manifest.functions {
-            let code = inside(folder, &function.source).and_then(|path| read_code(&path))?;
+            let name = function.spec.name.clone();
+            let code = code::of(folder, &function.source, function.spec.runtime)
+                .map_err(|error| error.context(format_args!("function `{name}`")))?;
             units.push(Unit {
-                name: function.spec.name.clone(),
+                name,
                 spec: FunctionSpec::from(&function.spec),
                 code,
             });
         }
         Ok(units)
-    }
-}
-
-impl Bare {
-    fn unit(&self, path: &Path) -> Result<Unit, Error> {
-        let name = match &self.name {
-            Some(name) => name.clone(),
-            None => {
-                let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-                stem.to_lowercase().replace(['_', ' '], "-")
-            }
-        };
-        let name = match (name.parse::<FunctionName>(), &self.app) {
-            (Ok(name), None) => Ok(name),
-            (_, app) => FunctionName::new(&name, app.as_deref().unwrap_or(DEFAULT_APP)),
-        }
-        .map_err(|error| match &self.name {
-            Some(_) => error,
-            None => error.with_hint("choose a name with --name"),
-        })?;
-        let mut spec = FunctionSpec {
-            observable: self.observable,
-            ..FunctionSpec::default()
-        };
-        if let Some(memory) = self.memory {
-            spec.memory = memory;
-        }
-        if let Some(timeout) = self.timeout {
-            spec.timeout = timeout;
-        }
-        if let Some(reuse) = self.reuse {
-            spec.reuse = reuse;
-        }
-        for pair in &self.env {
-            let Some((key, value)) = pair.split_once('=') else {
-                return Err(Error::new(
-                    ErrorKind::BadRequest,
-                    format!("--env {pair} has no value"),
-                )
-                .with_hint("write --env KEY=VALUE"));
-            };
-            spec.env.insert(key.to_owned(), value.to_owned());
-        }
-        // Checked here, before anything is sent.
-        spec.clone().into_core(name.clone())?;
-        let code = read_code(path)?;
-        Ok(Unit { name, spec, code })
-    }
-
-    /// A manifest says all of this itself; a flag beside it would be forgotten next time.
-    fn refuse_with_manifest(&self) -> Result<(), Error> {
-        let given = [
-            ("name", self.name.is_some()),
-            ("app", self.app.is_some()),
-            ("memory", self.memory.is_some()),
-            ("timeout", self.timeout.is_some()),
-            ("reuse", self.reuse.is_some()),
-            ("observable", self.observable),
-            ("env", !self.env.is_empty()),
-        ];
-        match given.iter().find(|(_, given)| *given) {
-            Some((flag, _)) => Err(Error::new(
-                ErrorKind::BadRequest,
-                format!("--{flag} is for a .wasm file without a manifest"),
-            )
-            .with_hint(format!("write it into {}", manifest::FILE_NAME))),
-            None => Ok(()),
-        }
     }
 }
 
@@ -267,7 +171,7 @@ async fn deploy(client: &Client, unit: &Unit) -> Result<FunctionInfo, Error> {
             heard.set_position(sent)
         })
         .await?;
-    bar.set_message("compiling");
+    bar.set_message("preparing");
     let done = client.deploy(&unit.name, &deploy).await;
     bar.finish_and_clear();
     done
@@ -286,58 +190,4 @@ fn progress(name: &FunctionName, length: u64) -> ProgressBar {
     bar.set_message("uploading");
     bar.enable_steady_tick(Duration::from_millis(100));
     bar
-}
-
-/// A source of a manifest, which no link may lead out of its folder.
-fn inside(folder: &Path, source: &Path) -> Result<PathBuf, Error> {
-    let path = folder.join(source);
-    let real = path
-        .canonicalize()
-        .map_err(|error| unreadable(&path, &error))?;
-    let home = folder
-        .canonicalize()
-        .map_err(|error| unreadable(folder, &error))?;
-    if real.starts_with(&home) {
-        return Ok(real);
-    }
-    Err(Error::new(
-        ErrorKind::BadRequest,
-        format!(
-            "source `{}` is a link out of {}",
-            source.display(),
-            folder.display()
-        ),
-    )
-    .with_hint("copy the file into the folder"))
-}
-
-fn read_code(path: &Path) -> Result<Bytes, Error> {
-    let about = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
-    if about.len() > SOURCE_BYTES_MAX || !about.is_file() {
-        return Err(Error::new(
-            ErrorKind::TooLarge,
-            format!(
-                "{} is not a file of at most {SOURCE_BYTES_MAX} bytes",
-                path.display()
-            ),
-        ));
-    }
-    let code = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
-    if !code.starts_with(b"\0asm") {
-        return Err(Error::new(
-            ErrorKind::BadRequest,
-            format!("{} is not WebAssembly", path.display()),
-        )
-        .with_hint("build the function first; `mote deploy` takes a .wasm file or a folder with a mote.toml"));
-    }
-    Ok(code.into())
-}
-
-fn unreadable(path: &Path, error: &std::io::Error) -> Error {
-    let kind = match error.kind() {
-        std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-        _ => ErrorKind::BadRequest,
-    };
-    Error::new(kind, format!("cannot read {}: {error}", path.display()))
-        .with_hint("check path and permissions")
 }

@@ -31,6 +31,11 @@ impl Ls {
                     function.name.clone(),
                     function.version.to_string(),
                     function.shape.clone(),
+                    function.state.clone(),
+                    function
+                        .instances
+                        .as_ref()
+                        .map_or_else(String::new, |all| (all.running + all.paused).to_string()),
                     function.calls.to_string(),
                     function.failures.to_string(),
                     function.in_flight.to_string(),
@@ -42,7 +47,15 @@ impl Ls {
             .collect();
         columns(
             &[
-                "NAME", "VERSION", "SHAPE", "CALLS", "FAILED", "RUNNING", "DEPLOYED",
+                "NAME",
+                "VERSION",
+                "SHAPE",
+                "STATE",
+                "INSTANCES",
+                "CALLS",
+                "FAILED",
+                "RUNNING",
+                "DEPLOYED",
             ],
             rows,
         )

@@ -1,6 +1,8 @@
 //! `mote show`: one function.
 
 use clap::Args;
+use mote_api::spec::FunctionSpec;
+use mote_api::wire::InstancesInfo;
 use mote_core::error::Error;
 use mote_core::name::FunctionName;
 
@@ -72,15 +74,17 @@ impl Show {
                         .collect(),
                 ),
             ),
-            (
-                "loaded",
-                if function.loaded { "yes" } else { "no" }.to_owned(),
-            ),
+            ("state", function.state.clone()),
+            ("isolation", function.isolation.clone()),
             ("running", function.in_flight.to_string()),
             ("waiting", function.waiting.to_string()),
             ("calls", function.calls.to_string()),
             ("failed", function.failures.to_string()),
         ];
+        lines.extend(program(spec));
+        if let Some(instances) = &function.instances {
+            lines.extend(self::instances(spec, instances));
+        }
         for version in function.versions.iter().rev() {
             let live = if version.live { "live" } else { "kept" };
             let artifact: String = version.artifact.chars().take(12).collect();
@@ -95,4 +99,57 @@ impl Show {
         }
         pairs(&lines)
     }
+}
+
+/// What is said of a process or container alone.
+fn program(spec: &FunctionSpec) -> Vec<(&'static str, String)> {
+    let written = [
+        ("contract", spec.contract.clone()),
+        (
+            "command",
+            (!spec.command.is_empty()).then(|| spec.command.join(" ")),
+        ),
+        ("environment", spec.environment.clone()),
+        ("port", spec.port.map(|port| port.to_string())),
+        ("ready", spec.ready.clone()),
+        ("tmp", spec.tmp.map(|tmp| tmp.to_string())),
+        (
+            "processes",
+            spec.processes.map(|processes| processes.to_string()),
+        ),
+        ("cpus", spec.cpus.map(|cpus| cpus.to_string())),
+    ];
+    let lines = written.into_iter();
+    lines
+        .filter_map(|(key, value)| Some((key, value?)))
+        .collect()
+}
+
+fn instances(spec: &FunctionSpec, instances: &InstancesInfo) -> Vec<(&'static str, String)> {
+    let scale = &spec.scale;
+    let target = scale.target.map_or_else(
+        || "as many calls as one takes".to_owned(),
+        |target| format!("{target} calls each"),
+    );
+    let mut lines = vec![
+        (
+            "scale",
+            format!(
+                "{} to {}, {target}, idle {}",
+                scale.min, scale.max, scale.idle
+            ),
+        ),
+        (
+            "instances",
+            format!(
+                "{} running, {} paused, {} starting, {} died",
+                instances.running, instances.paused, instances.starting, instances.deaths
+            ),
+        ),
+        ("scaling", instances.decision.clone()),
+    ];
+    if let Some(why) = &instances.unhealthy {
+        lines.push(("unhealthy", why.clone()));
+    }
+    lines
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use mote_core::error::Error;
 
-use super::output::{json, pairs};
+use super::output::{json, pairs, size};
 use super::target::Target;
 
 /// Show how the node is.
@@ -31,7 +31,7 @@ impl Status {
             (false, false) => "starting",
         };
         let door = |door: &Option<String>| door.clone().unwrap_or_else(|| "off".to_owned());
-        pairs(&[
+        let mut lines = vec![
             ("state", state.to_owned()),
             ("node", status.node.clone()),
             ("version", status.version.clone()),
@@ -46,6 +46,18 @@ impl Status {
             ("http", door(&status.doors.http)),
             ("coap", door(&status.doors.coap)),
             ("admin", client.node().admin.clone()),
-        ])
+            (
+                "memory",
+                format!(
+                    "{} of {} reserved by instances",
+                    size(status.memory_reserved_bytes),
+                    size(status.memory_bytes)
+                ),
+            ),
+        ];
+        for (runtime, line) in &status.isolation {
+            lines.push((runtime, line.clone()));
+        }
+        pairs(&lines)
     }
 }

@@ -88,6 +88,12 @@ keys! {
     more calls_max: u32 = 512;
     /// Calls that wait on this node for one of those to end.
     more queue_max: u32 = 4096;
+    /// Memory that instances of processes and containers may reserve, all together.
+    more memory_bytes_max: u64 = format!("{}", crate::memory::for_instances());
+    /// Where the container engine listens: the path of its socket, or nothing to look in the usual places.
+    more container_socket: Option<PathBuf> = "";
+    /// The cgroup below which the container engine puts containers, or nothing for its own choice.
+    more container_cgroup_parent: Option<String> = "";
     /// Connections of the HTTP door at once.
     more connections_max: u32 = 1024;
     /// Largest artifact that may be uploaded.

@@ -65,6 +65,21 @@ impl Value for PathBuf {
     }
 }
 
+impl Value for Option<String> {
+    fn read(_: &str, setting: &Setting) -> Result<Self, Error> {
+        Ok((!setting.text.is_empty()).then(|| setting.text.clone()))
+    }
+}
+
+impl Value for Option<PathBuf> {
+    fn read(key: &str, setting: &Setting) -> Result<Self, Error> {
+        if setting.text.is_empty() {
+            return Ok(None);
+        }
+        PathBuf::read(key, setting).map(Some)
+    }
+}
+
 impl Value for Option<SocketAddr> {
     fn read(key: &str, setting: &Setting) -> Result<Self, Error> {
         if setting.text == "off" {
