@@ -4,12 +4,14 @@
 RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
 # The comparison with Node's CoAP package is made where `scripts/install-tools.sh test` has put it.
 NODE_COAP = $(if $(wildcard target/tools/node/node_modules/coap),--node-coap target/tools/node)
+# Of its own: it is ended when the measurement is done.
+BENCH_ENGINE = target/tools/bench-engine
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench build guests docs clean
+.PHONY: help demo test bench bench-programs build guests docs clean
 
 help: ## list these tasks
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: ## from a clean clone to functions called over HTTP and CoAP
 	scripts/install-tools.sh demo
@@ -22,6 +24,14 @@ test: ## install the tools of the tests, then run every check
 bench: ## measure the promises of SPECIFICATION.md and print them as ratios; options in ARGS
 	cargo build --release --locked -p mote -p mote-bench --bins
 	$(RELEASE)/ratios --mote $(RELEASE)/mote $(NODE_COAP) $(ARGS)
+
+# A container engine is started for it, where one can run, and ended afterwards.
+bench-programs: ## measure what processes and containers cost on a node; options in ARGS
+	cargo build --release --locked -p mote -p mote-bench --bins
+	cargo rustc --release --locked -p mote-bench --bin hello-program -- -C target-feature=+crt-static
+	@socket=$$(scripts/container-engine.sh start $(BENCH_ENGINE)); \
+	$(RELEASE)/programs --mote $(RELEASE)/mote $${socket:+--container-socket $$socket} $(ARGS); code=$$?; \
+	scripts/container-engine.sh stop $(BENCH_ENGINE); exit $$code
 
 build: ## build the release binary, target/release/mote
 	cargo build --release --locked -p mote

@@ -7,7 +7,7 @@
 
 mod table;
 
-mod process;
+pub(crate) mod process;
 
 mod rows;
 
@@ -24,6 +24,7 @@ use serde::Serialize;
 use crate::environment::Environment;
 
 pub use self::table::{Limit, Row, Verdict};
+pub(crate) use self::table::{Short, median};
 
 /// What to compare, and with what.
 #[derive(Debug, Clone, Args)]

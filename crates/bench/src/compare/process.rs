@@ -23,7 +23,7 @@ const LINES_WAITING_MAX: usize = 1024;
 
 /// A running server.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(crate) struct Server {
     name: String,
     child: Child,
     lines: Receiver<String>,
@@ -32,7 +32,7 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts `command`, whose output becomes ours to read.
-    pub(super) fn start(name: &str, command: &mut Command) -> Result<Self> {
+    pub(crate) fn start(name: &str, command: &mut Command) -> Result<Self> {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -62,7 +62,7 @@ impl Server {
     }
 
     /// Waits for a line in which `find` finds something.
-    pub(super) fn wait_for<T>(
+    pub(crate) fn wait_for<T>(
         &mut self,
         what: &str,
         find: impl Fn(&str) -> Option<T>,
@@ -93,12 +93,17 @@ impl Server {
         }
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
+    /// Whether it has not ended yet.
+    pub(crate) fn is_running(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
     /// Asks the server to end, and makes it end when it does not.
-    pub(super) fn stop(&mut self) -> Result<()> {
+    pub(crate) fn stop(&mut self) -> Result<()> {
         if self.child.try_wait()?.is_some() {
             return Ok(());
         }
@@ -130,15 +135,15 @@ impl Drop for Server {
 
 /// A node with its data directory and the addresses that it printed.
 #[derive(Debug)]
-pub(super) struct Node {
-    pub(super) server: Server,
-    pub(super) http: String,
-    pub(super) coap: String,
+pub(crate) struct Node {
+    pub(crate) server: Server,
+    pub(crate) http: String,
+    pub(crate) coap: String,
 }
 
 impl Node {
     /// `mote up` on free ports.
-    pub(super) fn up(mote: &Path, data_dir: &Path, flags: &[&str]) -> Result<Self> {
+    pub(crate) fn up(mote: &Path, data_dir: &Path, flags: &[&str]) -> Result<Self> {
         let mut command = Command::new(mote);
         command.arg("up").arg("--data-dir").arg(data_dir);
         for door in ["--http", "--coap", "--admin"] {
@@ -163,7 +168,7 @@ impl Node {
 }
 
 /// `mote deploy` to the node of `data_dir`.
-pub(super) fn deploy(mote: &Path, data_dir: &Path, what: &Path) -> Result<()> {
+pub(crate) fn deploy(mote: &Path, data_dir: &Path, what: &Path) -> Result<()> {
     let output = Command::new(mote)
         .arg("deploy")
         .arg(what)
@@ -185,7 +190,7 @@ pub(super) fn deploy(mote: &Path, data_dir: &Path, what: &Path) -> Result<()> {
 }
 
 /// The address in a line such as `http http://127.0.0.1:8000`.
-pub(super) fn address(line: &str) -> Option<(String, String)> {
+pub(crate) fn address(line: &str) -> Option<(String, String)> {
     let (door, url) = line.trim().split_once(' ')?;
     let scheme = if door == "coap" { "coap://" } else { "http://" };
     let known = matches!(door, "http" | "coap" | "admin") && url.starts_with(scheme);

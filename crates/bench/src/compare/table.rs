@@ -61,7 +61,7 @@ impl Limit {
 }
 
 /// Middle of `values`; the lower one of two. Not a number without values.
-pub(super) fn median(values: &[f64]) -> f64 {
+pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted
@@ -98,7 +98,7 @@ impl fmt::Display for Row {
 }
 
 /// A number with as many digits as it deserves.
-struct Short(f64);
+pub(crate) struct Short(pub(crate) f64);
 
 impl fmt::Display for Short {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
