@@ -14,6 +14,8 @@ cargo_fuzz_version=0.13.2
 aiocoap_version=0.4.17
 node_coap_version=1.5.0
 componentize_version=0.23.0
+awslambdaric_version=4.0.0
+aws_lambda_ric_version=3.2.1
 
 tools=target/tools
 
@@ -93,6 +95,35 @@ npm_install() {
     npm install --silent --no-audit --no-fund --prefix "$tools/$1" "$2@$3"
 }
 
+# A client of the Lambda Runtime API, for the interpreter that programs in the sandbox see.
+lambda_client() {
+    local packages=$tools/lambda/python
+    if [ -d "$packages/awslambdaric-$awslambdaric_version.dist-info" ]; then
+        return 0
+    fi
+    rm -rf "$packages"
+    local version
+    version=$(/usr/bin/python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    "$tools/venv/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: --no-compile \
+        --python-version "$version" --target "$packages" "awslambdaric==$awslambdaric_version"
+}
+
+# The same for Node.js; its native part is built by its own scripts, which npm does not run by itself.
+lambda_client_node() {
+    local built=$tools/lambda/node/node_modules/aws-lambda-ric
+    if [ -f "$built/dist/rapid-client.node" ]; then
+        return 0
+    fi
+    rm -rf "$tools/lambda/node"
+    mkdir -p "$tools/lambda/node"
+    npm install --silent --ignore-scripts --no-audit --no-fund --prefix "$tools/lambda/node" "aws-lambda-ric@$aws_lambda_ric_version"
+    (cd "$built" && sh scripts/preinstall.sh && npx --no-install node-gyp rebuild) >"$tools/lambda/node/build.log" 2>&1 ||
+        { tail -n 20 "$tools/lambda/node/build.log"; return 1; }
+    cp "$built/build/Release/rapid-client.node" "$built/dist/"
+    # What is left of building holds links out of the folder, and does not belong into an artifact.
+    rm -rf "$built/build" "$built/deps"
+}
+
 node_clients() { npm_install node coap "$node_coap_version"; }
 
 # A component that was not built for Mote, from JavaScript: building it takes half a minute of a processor.
@@ -106,7 +137,9 @@ foreign_component() {
 }
 
 demo_packages=(cc=build-essential curl=curl coap-client-notls=libcoap3-bin /etc/ssl/certs/ca-certificates.crt=ca-certificates)
-test_packages=("${demo_packages[@]}" git=git wrk=wrk python3=python3 node=nodejs npm=npm)
+# Programs in the sandbox see what is in /usr/bin, and nothing of what people install in their homes.
+test_packages=("${demo_packages[@]}" git=git wrk=wrk /usr/bin/python3=python3 /usr/bin/node=nodejs npm=npm
+    autoconf=autoconf automake=automake libtoolize=libtool cmake=cmake)
 
 case ${1-} in
 demo)
@@ -121,6 +154,8 @@ test)
     part packages apt_install "${test_packages[@]}"
     part rust rust
     part aiocoap python_clients
+    part lambda-py lambda_client
+    part lambda-node lambda_client_node
     part node-coap node_clients
     part component foreign_component
     part cargo-deny cargo_install cargo-deny "$cargo_deny_version"

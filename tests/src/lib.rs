@@ -23,6 +23,8 @@ pub mod node;
 
 pub mod deploy;
 
+pub mod source;
+
 pub mod http;
 
 pub mod guest;

@@ -62,7 +62,7 @@ fn a_failed_deploy_changes_nothing() {
         ),
         (
             "runtime",
-            415,
+            400,
             node.try_deploy("f", &guest::says("two"), &json!({"runtime": "process"})),
         ),
         (
@@ -342,7 +342,7 @@ fn a_manifest_with_a_mistake_is_refused_with_line_and_remedy() {
         (
             format!("{f}runtime = \"container\"\n"),
             2,
-            ["container", "not available", "hint: "],
+            ["Docker", "no container engine", "hint: "],
         ),
         (
             "version = 1\n[function.f\n".to_owned(),

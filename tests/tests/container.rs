@@ -1,0 +1,127 @@
+//! Containers as functions, with a real engine that the test starts and ends.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use mote_tests::eventually::eventually;
+use mote_tests::node::Up;
+use mote_tests::program::{repository, run};
+use mote_tests::source::{Source, skipped};
+use tempfile::TempDir;
+
+#[path = "../interop/tools.rs"]
+mod tools;
+
+/// An engine with a folder of its own; ends with the value.
+struct Engine {
+    folder: TempDir,
+}
+
+impl Engine {
+    /// `None`, with the reason, where none can run.
+    fn start() -> Option<(Self, PathBuf)> {
+        let engine = Self {
+            folder: tempfile::Builder::new().prefix("mote").tempdir().unwrap(),
+        };
+        for command in ["start", "images"] {
+            let ended = run(engine.script(command), &[]);
+            match ended.code {
+                Some(0) => {}
+                Some(3) => {
+                    skipped(ended.stderr.trim());
+                    return None;
+                }
+                _ => panic!("{command}: {}", ended.stderr),
+            }
+        }
+        let socket = engine.folder.path().join("engine.sock");
+        Some((engine, socket))
+    }
+
+    fn script(&self, command: &str) -> Command {
+        let mut script = Command::new(repository().join("scripts/container-engine.sh"));
+        script.arg(command).arg(self.folder.path());
+        script
+    }
+
+    /// What the engine's own client says.
+    #[track_caller]
+    fn docker(&self, arguments: &[&str]) -> String {
+        let socket = self.folder.path().join("engine.sock");
+        let mut docker = Command::new("docker");
+        docker.arg("-H").arg(format!("unix://{}", socket.display()));
+        docker.args(arguments);
+        run(docker, &[]).ok()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let stopped = self.script("stop").status();
+        assert!(stopped.is_ok_and(|status| status.success()) || std::thread::panicking());
+    }
+}
+
+#[test]
+fn containers_serve_sleep_die_and_leave_nothing() {
+    let Some((engine, socket)) = Engine::start() else {
+        return;
+    };
+    let flag = |up: Up| up.flag("--container-socket", socket.to_str().unwrap());
+    let mut node = flag(Up::new()).start();
+    let container = |name: &str, lines: &str| {
+        Source::new().manifest(name, &format!("runtime = \"container\"\n{lines}"))
+    };
+    let missing = container("x", "image = \"mote-test/none\"");
+    node.try_deploy_source(&missing)
+        .failed(4, &["mote-test/none", "pull"]);
+
+    let lines = "image = \"mote-test/static\"\nscale = { idle = \"60s\", max = 2 }";
+    node.deploy_source(&container("c.web", lines));
+    let first = node.get("/c.web").expect(200).text();
+    assert!(!first.is_empty());
+    if let Some(client) = tools::program("coap-client-notls") {
+        let mut command = Command::new(client);
+        command
+            .args(["-m", "get"])
+            .arg(format!("coap://{}/c.web", node.coap()));
+        assert_eq!(run(command, &[]).ok().trim_end(), first.trim_end());
+    }
+    let served = "command = [\"python3\", \"-m\", \"http.server\", \"8080\"]";
+    node.deploy_source(&container(
+        "p.web",
+        &format!("image = \"mote-test/python-node\"\n{served}"),
+    ));
+    assert!(
+        node.get("/p.web")
+            .expect(200)
+            .text()
+            .contains("Directory listing")
+    );
+
+    // Idle, it is paused; the next call wakes it.
+    eventually("it is paused", || node.function("c.web")["state"] == "warm");
+    assert_eq!(node.get("/c.web").expect(200).text(), first);
+    assert_eq!(node.function("c.web")["state"], "hot");
+
+    // Killed from outside, it is replaced.
+    let names = engine.docker(&["ps", "--format", "{{.Names}}"]);
+    let name = names.lines().find(|name| name.contains("-c-web-")).unwrap();
+    engine.docker(&["kill", name]);
+    eventually("another one answers", || node.get("/c.web").status == 200);
+
+    // What a killed node leaves is removed when it is started again, and at the end nothing is left.
+    node.kill();
+    assert!(!engine.docker(&["ps", "-q"]).is_empty());
+    node.restart();
+    assert_eq!(node.get("/c.web").expect(200).text(), first);
+    assert_eq!(engine.docker(&["ps", "-q"]).lines().count(), 1);
+    node.stop();
+    eventually("no container is left", || {
+        engine.docker(&["ps", "-aq"]).is_empty()
+    });
+    let networks = engine.docker(&["network", "ls", "--format", "{{.Name}}"]);
+    assert!(!networks.contains("mote-"), "{networks}");
+}
