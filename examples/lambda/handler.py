@@ -1,0 +1,5 @@
+"""A handler as AWS Lambda runs it."""
+
+
+def handler(event, context):
+    return {"hello": event.get("name", "world"), "request": context.aws_request_id}
