@@ -1,6 +1,6 @@
 //! The pool of a version of a function: the instances that take its calls.
 //!
-//! A function that lives in the node has one instance ([`single`]), on the fast path. One that
+//! A function that lives in the node has one instance (`single`), on the fast path. One that
 //! lives outside of it, as processes or containers, has a [`group`] of them that comes and goes
 //! with the load.
 

@@ -2,9 +2,9 @@
 //!
 //! An artifact is unpacked once, at deploy, into a tree on disk ([`crate::tree`]); an image among
 //! them is the root that its program sees, other code appears at `/app` below the system's own
-//! programs ([`plan`]). All functions of an app run in one [`crate::sandbox`], which other apps
-//! cannot see into, and which ends when none of them runs ([`apps`]). A program that makes a process
-//! for each call is [`stdio`], one that stays is [`served`].
+//! programs (`plan`). All functions of an app run in one [`crate::sandbox`], which other apps
+//! cannot see into, and which ends when none of them runs (`apps`). A program that makes a process
+//! for each call is `stdio`, one that stays is `served`.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

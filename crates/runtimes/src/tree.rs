@@ -2,7 +2,7 @@
 //! nobody has checked, is unpacked into a *tree* on disk.
 //!
 //! Nothing that an artifact says is taken on trust. A tree is filled through a descriptor of its own
-//! folder, so that no name and no link leads out of it ([`root`]); sizes and counts are bounded before
+//! folder, so that no name and no link leads out of it (`root`); sizes and counts are bounded before
 //! anything is written ([`Limits`]); special files, owners and setuid bits are left out; what an image
 //! names by a digest is checked against it. A tree is made beside its place and renamed when it is
 //! whole, so that a node that is killed finds a whole tree or none.

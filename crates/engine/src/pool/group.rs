@@ -1,7 +1,7 @@
 //! The instances of a function that lives outside of the node: started when calls need them,
 //! stopped when nobody calls, replaced when they die.
 //!
-//! How many there should be is decided by [`scale::decide`], a pure function; this carries it out.
+//! How many there should be is decided by [`crate::scale::decide`], a pure function; this carries it out.
 //! A call takes a slot of the least busy instance, or waits for one; the gate before it bounds how
 //! many wait. A start that fails fails the calls that wait for it when nothing else could serve
 //! them, and is tried again after a pause that grows ([`crate::health`]). Bounded by the scale, by
