@@ -113,13 +113,16 @@ impl HttpClient {
         offered: &mut Option<Invocation>,
         body_bytes_max: u64,
     ) -> Result<Reply, Error> {
-        let mut connection = match self.kept().await {
+        let repeatable = offered
+            .as_ref()
+            .is_some_and(|call| call.meta.method.is_idempotent());
+        let mut connection = match self.kept(repeatable).await {
             Some(connection) => connection,
             None => self.fresh().await?,
         };
         let mut invocation = take(offered)?;
         let spare = match &invocation.body {
-            Body::Bytes(bytes) if invocation.meta.method.is_idempotent() => Some(bytes.clone()),
+            Body::Bytes(bytes) if repeatable => Some(bytes.clone()),
             _ => None,
         };
         loop {
@@ -149,9 +152,10 @@ impl HttpClient {
         }
     }
 
-    /// A connection that waited and is still open.
-    async fn kept(&self) -> Option<Connection> {
-        while let Some(mut connection) = self.pool.take() {
+    /// A connection that waited and is still open. A call that must not be sent twice gets one that
+    /// the program is not about to close.
+    async fn kept(&self, repeatable: bool) -> Option<Connection> {
+        while let Some(mut connection) = self.pool.take(!repeatable) {
             if connection.is_open().await {
                 return Some(connection);
             }

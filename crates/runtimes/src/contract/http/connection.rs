@@ -24,8 +24,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::body::RequestBody;
 use super::stream::Stream;
 
-/// Most bytes of a reply's head, with the interim replies that came before it.
-pub(super) const HEAD_BYTES_MAX: u64 = 64 << 10;
+/// Most bytes of a reply's head; the most that is read at once, as well.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Most interim replies (RFC 9110 §15.2) before the one that counts.
+const INTERIM_MAX: u64 = 32;
 
 /// A connection, and the halves of it that hyper hands out.
 pub(super) struct Connection {
@@ -57,7 +59,7 @@ impl Connection {
             meter: Arc::clone(&meter),
         };
         let (sender, driver) = http1::Builder::new()
-            .max_buf_size(BUFFER_BYTES_MAX)
+            .max_buf_size(HEAD_BYTES_MAX)
             .handshake(TokioIo::new(io))
             .await
             .map_err(|error| broken(&error))?;
@@ -73,9 +75,14 @@ impl Connection {
     /// Sends a request and waits for the head of its reply.
     pub(super) async fn send(
         &mut self,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, Failure> {
-        self.meter.start();
+        self.meter.read.store(0, Ordering::Relaxed);
+        self.meter.interim.store(0, Ordering::Relaxed);
+        let meter = Arc::clone(&self.meter);
+        hyper::ext::on_informational(&mut request, move |_| {
+            meter.interim.fetch_add(1, Ordering::Relaxed);
+        });
         let mut response = std::pin::pin!(self.sender.try_send_request(request));
         let (driver, ended) = (&mut self.driver, &mut self.ended);
         let sent = std::future::poll_fn(|cx| {
@@ -86,10 +93,7 @@ impl Connection {
             response.as_mut().poll(cx)
         });
         let mut error = match sent.await {
-            Ok(response) => {
-                self.meter.head_pending.store(false, Ordering::Relaxed);
-                return Ok(response);
-            }
+            Ok(response) => return Ok(response),
             Err(error) => error,
         };
         if let Some(request) = error.take_message() {
@@ -129,26 +133,19 @@ impl Connection {
     /// Before a new exchange: whether the other side kept it open as well.
     pub(super) async fn is_open(&mut self) -> bool {
         self.meter.ask_kernel.store(true, Ordering::Relaxed);
-        std::future::poll_fn(|cx| Poll::Ready(self.settle(cx))).await
+        let open = std::future::poll_fn(|cx| Poll::Ready(self.settle(cx))).await;
+        self.meter.ask_kernel.store(false, Ordering::Relaxed);
+        open
     }
 }
 
-/// Room for a head of the size allowed.
-const BUFFER_BYTES_MAX: usize = 128 << 10;
-
-/// What passed through a connection since its last request.
+/// What passed through a connection since its last request began.
 #[derive(Default)]
 struct Meter {
     read: AtomicU64,
-    head_pending: AtomicBool,
+    interim: AtomicU64,
+    /// The next read is to ask the kernel first.
     ask_kernel: AtomicBool,
-}
-
-impl Meter {
-    fn start(&self) {
-        self.read.store(0, Ordering::Relaxed);
-        self.head_pending.store(true, Ordering::Relaxed);
-    }
 }
 
 struct Metered {
@@ -164,17 +161,12 @@ impl AsyncRead for Metered {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let meter = &this.meter;
-        if meter.ask_kernel.load(Ordering::Relaxed) {
-            meter.ask_kernel.store(false, Ordering::Relaxed);
-            if this.stream.is_spoilt() {
-                return Poll::Ready(Ok(()));
-            }
+        // No data is the end of the stream.
+        if meter.ask_kernel.swap(false, Ordering::Relaxed) && this.stream.is_spoilt() {
+            return Poll::Ready(Ok(()));
         }
-        // Whoever reads on after so many bytes has found no end of the head in them.
-        if meter.head_pending.load(Ordering::Relaxed)
-            && meter.read.load(Ordering::Relaxed) >= HEAD_BYTES_MAX
-        {
-            return Poll::Ready(Err(io::Error::other(HeadTooLarge)));
+        if meter.interim.load(Ordering::Relaxed) > INTERIM_MAX {
+            return Poll::Ready(Err(io::Error::other(Flood)));
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
@@ -215,15 +207,18 @@ impl AsyncWrite for Metered {
 }
 
 #[derive(Debug)]
-struct HeadTooLarge;
+struct Flood;
 
-impl std::fmt::Display for HeadTooLarge {
+impl std::fmt::Display for Flood {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "the reply's head is larger than {HEAD_BYTES_MAX} bytes")
+        write!(
+            f,
+            "the program sent more than {INTERIM_MAX} interim replies"
+        )
     }
 }
 
-impl std::error::Error for HeadTooLarge {}
+impl std::error::Error for Flood {}
 
 /// What went wrong, for people.
 fn describe(error: &hyper::Error, untouched: bool) -> Error {
@@ -234,14 +229,16 @@ fn describe(error: &hyper::Error, untouched: bool) -> Error {
             return error.clone();
         }
         if let Some(io) = inner.downcast_ref::<io::Error>()
-            && io.get_ref().is_some_and(|inner| inner.is::<HeadTooLarge>())
+            && io.get_ref().is_some_and(|inner| inner.is::<Flood>())
         {
-            return failed(format!("{HeadTooLarge}"));
+            return failed(Flood.to_string());
         }
         cause = inner.source();
     }
     if error.is_parse_too_large() {
-        return failed(format!("{HeadTooLarge}"));
+        return failed(format!(
+            "the reply's head is larger than {HEAD_BYTES_MAX} bytes"
+        ));
     }
     if error.is_parse() {
         return failed(format!("the program's reply is not HTTP/1.1: {error}"));

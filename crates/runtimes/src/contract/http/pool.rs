@@ -14,6 +14,9 @@ use super::connection::Connection;
 
 /// Longest time that a connection waits.
 const IDLE_MAX: Duration = Duration::from_secs(60);
+/// Longest time that one waits and is still fresh. Servers close idle connections after 2 s or more,
+/// and a request that crosses the close is lost.
+const FRESH_MAX: Duration = Duration::from_secs(1);
 
 pub(super) struct Pool {
     most: usize,
@@ -30,7 +33,7 @@ struct State {
 struct Idle {
     connection: Connection,
     thread: ThreadId,
-    until: Instant,
+    since: Instant,
 }
 
 impl Pool {
@@ -41,14 +44,24 @@ impl Pool {
         })
     }
 
-    /// The connection that waited for the shortest time, of this thread if there is one.
-    pub(super) fn take(&self) -> Option<Connection> {
+    /// The connection that waited for the shortest time, of this thread if there is one. Closes
+    /// those that waited for too long; so does whoever asks for a `fresh` one with those that the
+    /// program may be closing this very moment.
+    pub(super) fn take(&self, fresh: bool) -> Option<Connection> {
         let here = thread::current().id();
-        let mut state = self.lock();
-        let last = state.idle.len().checked_sub(1)?;
-        let place = state.idle.iter().rposition(|idle| idle.thread == here);
-        let idle = state.idle.remove(place.unwrap_or(last));
-        Some(idle.connection)
+        let now = Instant::now();
+        loop {
+            let idle = {
+                let mut state = self.lock();
+                let last = state.idle.len().checked_sub(1)?;
+                let place = state.idle.iter().rposition(|idle| idle.thread == here);
+                state.idle.remove(place.unwrap_or(last))
+            };
+            let longest = if fresh { FRESH_MAX } else { IDLE_MAX };
+            if now.saturating_duration_since(idle.since) < longest {
+                return Some(idle.connection);
+            }
+        }
     }
 
     /// Keeps a connection for the next call; closes it when there are enough.
@@ -56,7 +69,7 @@ impl Pool {
         let idle = Idle {
             connection,
             thread: thread::current().id(),
-            until: Instant::now() + IDLE_MAX,
+            since: Instant::now(),
         };
         let mut state = self.lock();
         if state.idle.len() >= self.most {
@@ -77,11 +90,9 @@ impl Pool {
     /// Closes what waited too long. Returns when the next one will have.
     fn close_old(&self, now: Instant) -> Option<Instant> {
         let mut state = self.lock();
-        let old: Vec<Idle> = state
-            .idle
-            .extract_if(.., |idle| idle.until <= now)
-            .collect();
-        let next = state.idle.iter().map(|idle| idle.until).min();
+        let is_old = |idle: &mut Idle| idle.since + IDLE_MAX <= now;
+        let old: Vec<Idle> = state.idle.extract_if(.., is_old).collect();
+        let next = state.idle.iter().map(|idle| idle.since + IDLE_MAX).min();
         if next.is_none() {
             state.sweeper = None;
         }
