@@ -116,9 +116,9 @@ impl HttpClient {
         let repeatable = offered
             .as_ref()
             .is_some_and(|call| call.meta.method.is_idempotent());
-        let mut connection = match self.kept(repeatable).await {
-            Some(connection) => connection,
-            None => self.fresh().await?,
+        let (mut connection, mut kept) = match self.kept(repeatable).await {
+            Some(connection) => (connection, true),
+            None => (self.fresh().await?, false),
         };
         let mut invocation = take(offered)?;
         let spare = match &invocation.body {
@@ -131,7 +131,7 @@ impl HttpClient {
                 Ok(response) => return self.reply(connection, response, body_bytes_max).await,
                 Err(failure) => failure,
             };
-            if !connection.kept {
+            if !kept {
                 return Err(failure.into());
             }
             // A program may close a connection that was kept at any time, also now.
@@ -142,6 +142,7 @@ impl HttpClient {
                 }
                 (failure, _) => return Err(failure.into()),
             };
+            kept = false;
             connection = match self.fresh().await {
                 Ok(connection) => connection,
                 Err(error) => {
@@ -155,8 +156,8 @@ impl HttpClient {
     /// A connection that waited and is still open. A call that must not be sent twice gets one that
     /// the program is not about to close.
     async fn kept(&self, repeatable: bool) -> Option<Connection> {
-        while let Some(mut connection) = self.pool.take(!repeatable) {
-            if connection.is_open().await {
+        while let Some((mut connection, waited)) = self.pool.take(!repeatable) {
+            if connection.is_open(waited).await {
                 return Some(connection);
             }
         }

@@ -2,6 +2,8 @@
 
 use std::sync::Mutex;
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// A proxy with these grants, and the lines of its log.
@@ -219,4 +221,35 @@ async fn pair() -> (TcpStream, TcpStream) {
     let address = listener.local_addr().unwrap();
     let (one, other) = tokio::join!(TcpStream::connect(address), listener.accept());
     (one.unwrap(), other.unwrap().0)
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_a_request_or_a_refusal(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _ = parse(&bytes);
+    }
+
+    #[test]
+    fn what_is_passed_on_is_one_head_for_the_origin_that_is_checked(
+        target in "http://[a-z@:.\\[\\]0-9]{1,20}(/[ -~]{0,20})?",
+        names in prop::collection::vec("(?i)host|connection|proxy-authorization|upgrade|x-[a-z]{1,5}", 0..8),
+        value in "[ -~]{0,20}",
+    ) {
+        let lines: String = names.iter().map(|name| format!("{name}: {value}\r\n")).collect();
+        let request = format!("GET {target} HTTP/1.1\r\n{lines}\r\n");
+        if let Ok(Asked { origin, head: Some(head) }) = parse(request.as_bytes()) {
+            let mut lines = [httparse::EMPTY_HEADER; HEAD_MAX.1];
+            let mut passed = httparse::Request::new(&mut lines);
+            prop_assert_eq!(passed.parse(head.as_bytes()), Ok(httparse::Status::Complete(head.len())));
+            prop_assert!(passed.path.unwrap().starts_with('/'));
+            let values = |name: &str| {
+                let is = |header: &&httparse::Header<'_>| header.name.eq_ignore_ascii_case(name);
+                passed.headers.iter().filter(is).map(|header| header.value.to_vec()).collect::<Vec<_>>()
+            };
+            let port = if origin.port == 80 { String::new() } else { format!(":{}", origin.port) };
+            prop_assert_eq!(values("host"), [format!("{}{port}", origin.host).into_bytes()]);
+            prop_assert_eq!(values("connection"), [b"close"]);
+            prop_assert!(values("proxy-authorization").is_empty());
+        }
+    }
 }

@@ -44,10 +44,11 @@ impl Pool {
         })
     }
 
-    /// The connection that waited for the shortest time, of this thread if there is one. Closes
+    /// The connection that waited for the shortest time, of this thread if there is one; and that
+    /// time. Closes
     /// those that waited for too long; so does whoever asks for a `fresh` one with those that the
     /// program may be closing this very moment.
-    pub(super) fn take(&self, fresh: bool) -> Option<Connection> {
+    pub(super) fn take(&self, fresh: bool) -> Option<(Connection, Duration)> {
         let here = thread::current().id();
         let now = Instant::now();
         loop {
@@ -58,8 +59,9 @@ impl Pool {
                 state.idle.remove(place.unwrap_or(last))
             };
             let longest = if fresh { FRESH_MAX } else { IDLE_MAX };
-            if now.saturating_duration_since(idle.since) < longest {
-                return Some(idle.connection);
+            let waited = now.saturating_duration_since(idle.since);
+            if waited < longest {
+                return Some((idle.connection, waited));
             }
         }
     }

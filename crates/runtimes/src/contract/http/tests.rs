@@ -383,6 +383,22 @@ async fn what_may_be_repeated_is_tried_once_more() {
 }
 
 #[tokio::test]
+async fn a_connection_that_showed_readiness_may_be_closed_as_well() {
+    let address = server(|mut stream, number| async move {
+        head(&mut stream).await;
+        if number > 0 {
+            let reply = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+            stream.write_all(reply).await.unwrap();
+        }
+    })
+    .await;
+    let (client, to) = client(address);
+    client.ready(None, Duration::from_secs(10)).await.unwrap();
+    client.call(&mut get(), 100).await.unwrap();
+    assert_eq!(to.made.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
 async fn a_call_that_no_connection_takes_stays_on_offer() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (client, _) = client(listener.local_addr().unwrap());
