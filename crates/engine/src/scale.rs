@@ -195,7 +195,7 @@ pub fn decide(view: &View, scale: &Scale, now: Instant) -> Decision {
             }
         };
         bound(max, Reason::Maximum);
-        bound(there + view.fitting, Reason::Memory);
+        bound(there.saturating_add(view.fitting), Reason::Memory);
         if !first && desired > min {
             if let Some(ceiling) = ceiling {
                 bound(ceiling.instances.max(min), Reason::Worse);

@@ -81,6 +81,9 @@ async fn keeps_its_bounds() {
     seen.instances_max = 1;
     (seen.running, seen.in_flight) = (1, 50);
     check(&seen, &scale(0, 3), now, 1, Reason::Maximum);
+    // Instances that reserve nothing fit without end.
+    seen.fitting = u32::MAX;
+    check(&seen, &scale(0, 3), now, 1, Reason::Maximum);
 }
 
 #[tokio::test(start_paused = true)]
