@@ -185,6 +185,13 @@ fn a_death_is_its_own_calls_and_healed_and_five_are_unhealthy() {
     );
     assert_eq!(node.get("/d").expect(200).text(), "fine");
     node.await_instances("d", 2);
+    // A call that kills its program, over a connection that was kept, is not given to the others.
+    let before = node.function("d")["instances"]["deaths"].as_u64().unwrap();
+    node.get("/d").expect(200);
+    node.get("/d/die").expect(502);
+    node.await_instances("d", 2);
+    let after = node.function("d")["instances"]["deaths"].as_u64().unwrap();
+    assert_eq!(after, before + 1);
     let crash = "answer(h, 'fine') if h.path != '/die' else os._exit(9)";
     node.deploy_source(&server("u", "scale = { max = 1 }", crash));
     let refused = AtomicBool::new(false);

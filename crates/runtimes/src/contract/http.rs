@@ -135,6 +135,7 @@ impl HttpClient {
                 return Err(failure.into());
             }
             // A program may close a connection that was kept at any time, also now.
+            let unsent = matches!(failure, Failure::Unsent(_));
             invocation.body = match (failure, &spare) {
                 (Failure::Unsent(request), _) => request.into_body().into_inner(),
                 (Failure::Broken { untouched, .. }, Some(bytes)) if untouched => {
@@ -146,7 +147,10 @@ impl HttpClient {
             connection = match self.fresh().await {
                 Ok(connection) => connection,
                 Err(error) => {
-                    *offered = Some(invocation);
+                    // One that was sent may be what ended the program: no other may get it too.
+                    if unsent {
+                        *offered = Some(invocation);
+                    }
                     return Err(error);
                 }
             };
