@@ -267,6 +267,11 @@ impl Instance for Watch {
     fn stop(&self, grace: Duration) -> BoxFuture<'_, ()> {
         let served = &self.0;
         Box::pin(async move {
+            // One that only waits for a call has nothing to end, and as the first process of its
+            // namespace it does not even hear the signal.
+            if matches!(&served.contract, Running::Lambda(api) if !api.busy()) {
+                served.process.kill();
+            }
             served.process.signal(Signal::TERM);
             if timeout(grace, served.process.exited()).await.is_err() {
                 served.process.kill();
