@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mote_tests::deploy::digest;
 use mote_tests::eventually::eventually;
@@ -130,4 +131,39 @@ fn cycles_leave_nothing() {
     node.stop();
     assert_eq!(cgroups(&node), Vec::<PathBuf>::new());
     assert_eq!(mounts(), mounted);
+}
+
+/// The kernel gives up on a path with `..` in it when anything is renamed meanwhile (openat2(2)).
+#[test]
+fn sandboxes_are_made_while_files_are_renamed() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (here, there) = (folder.path().join("here"), folder.path().join("there"));
+            std::fs::write(&here, "").unwrap();
+            while !done.load(Ordering::Relaxed) {
+                std::fs::rename(&here, &there).unwrap();
+                std::fs::rename(&there, &here).unwrap();
+            }
+        });
+        // Also when a check fails, so that the other thread ends.
+        let _end = End(&done);
+        for number in 0..20 {
+            let name = format!("s.app{number}");
+            node.deploy_source(&shell(&name, "", "cat"));
+            let reply = node.post(&format!("/{name}"), b"x").expect(200);
+            assert_eq!(reply.text(), "x");
+        }
+    });
+}
+
+/// Ends what looks at it.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

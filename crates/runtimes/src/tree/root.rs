@@ -20,6 +20,10 @@ use super::removal;
 /// Most symlinks on the way to one parent, as in the kernel.
 const LINKS_MAX: usize = 40;
 
+/// How often a path is looked up: the kernel gives up when anything on the system is renamed or mounted
+/// meanwhile (openat2(2), `EAGAIN`).
+const LOOKUPS_MAX: u32 = 1000;
+
 /// Most components on that way, those of links included.
 const STEPS_MAX: usize = 4096;
 
@@ -211,7 +215,13 @@ impl Root {
         // Not to be held up by what is no file; there should be none, for special files are not made.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        rustix::fs::openat2(&self.fd, path, flags, Mode::empty(), inside).map(File::from)
+        for _ in 1..LOOKUPS_MAX {
+            match rustix::fs::openat2(&self.fd, path, flags, Mode::empty(), inside) {
+                Err(Errno::AGAIN) => std::thread::yield_now(),
+                done => return done.map(File::from),
+            }
+        }
+        Err(Errno::AGAIN)
     }
 
     fn resolve(&mut self, path: &[u8]) -> Result<OwnedFd, Errno> {

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 use super::super::root::{Base, Root, guest_names};
 
@@ -29,6 +30,10 @@ pub(super) enum Node {
 /// Names, and what is behind them.
 pub(super) type Folder = BTreeMap<String, Node>;
 
+/// How often a path is looked up. The kernel gives up on one with `..` in it, or in a link on its way,
+/// when anything on the system is renamed or mounted meanwhile (openat2(2), `EAGAIN`).
+const LOOKUPS_MAX: u32 = 1000;
+
 /// The host's files, seen from their root whatever the root of this process is.
 #[derive(Debug)]
 pub(super) struct Host(OwnedFd);
@@ -47,13 +52,13 @@ impl Host {
     fn open_with(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
         let flags = flags | OFlags::CLOEXEC;
         let within = ResolveFlags::IN_ROOT;
-        Ok(rustix::fs::openat2(
-            &self.0,
-            path,
-            flags,
-            Mode::empty(),
-            within,
-        )?)
+        for _ in 1..LOOKUPS_MAX {
+            match rustix::fs::openat2(&self.0, path, flags, Mode::empty(), within) {
+                Err(Errno::AGAIN) => std::thread::yield_now(),
+                done => return Ok(done?),
+            }
+        }
+        Err(Errno::AGAIN.into())
     }
 
     fn exists(&self, path: &Path) -> bool {
