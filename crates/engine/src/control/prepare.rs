@@ -53,7 +53,11 @@ impl Control {
         prepared: &Arc<dyn Prepared>,
     ) -> Result<Arc<dyn Instance>, Error> {
         let memory = &self.shared.parts.memory;
-        let needs = prepared.instances().map_or(0, |each| each.memory_bytes);
+        // An instance, or each of its calls: one of them must fit.
+        let needs = match prepared.instances() {
+            Some(_) => spec.limits.memory_bytes,
+            None => 0,
+        };
         if needs > memory.limit() {
             let message = format!(
                 "function `{}` asks for {} MiB of memory, and this node has {} MiB for instances",

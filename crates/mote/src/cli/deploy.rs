@@ -24,6 +24,7 @@ use serde::Serialize;
 use self::bare::Bare;
 use super::output::{columns, json, size};
 use super::target::{Target, doors};
+use crate::report::say;
 
 /// Deploy a .wasm file, a program, a folder of plain source, or every function of a mote.toml.
 ///
@@ -95,6 +96,15 @@ impl Deploy {
             .collect();
         if self.json {
             return json(&deployed);
+        }
+        for one in deployed
+            .iter()
+            .filter(|one| one.function.instances.is_some())
+        {
+            say(&format!(
+                "{}: isolation {}",
+                one.function.name, one.function.isolation
+            ));
         }
         let off = || "off".to_owned();
         let rows = deployed

@@ -13,22 +13,22 @@ use crate::sandbox::{Sandbox, Settings};
 /// The first user id of programs. Far above those of people and services, and of the ranges that
 /// systems hand out for containers of users.
 const UID_FIRST: u32 = 0x7000_0000;
-/// Most apps that have had a sandbox since the start: more share a user with an earlier one.
+/// How many there are; each sandbox takes the next.
 const UIDS: u32 = 0x0100_0000;
 
 /// The sandboxes of a node.
 #[derive(Debug)]
 pub(super) struct Apps {
     program: PathBuf,
-    apps: Mutex<HashMap<String, App>>,
+    apps: Mutex<Sandboxes>,
     /// The layers that this system grants, found out once.
     tier: OnceCell<Tier>,
 }
 
-#[derive(Debug)]
-struct App {
-    uid: u32,
-    sandbox: Weak<Sandbox>,
+#[derive(Debug, Default)]
+struct Sandboxes {
+    by_app: HashMap<String, Weak<Sandbox>>,
+    made: u32,
 }
 
 impl Apps {
@@ -44,26 +44,21 @@ impl Apps {
     pub(super) async fn join(&self, app: &str) -> Result<Arc<Sandbox>, Error> {
         // Held while one is made, so that there are never two for an app.
         let mut apps = self.apps.lock().await;
-        if let Some(sandbox) = apps.get(app).and_then(|app| app.sandbox.upgrade())
+        if let Some(sandbox) = apps.by_app.get(app).and_then(Weak::upgrade)
             && !has_ended(&sandbox)
         {
             return Ok(sandbox);
         }
-        let count = u32::try_from(apps.len()).unwrap_or(u32::MAX);
-        let uid = apps
-            .get(app)
-            .map_or(UID_FIRST + count % UIDS, |known| known.uid);
+        apps.by_app.retain(|_, sandbox| sandbox.strong_count() > 0);
+        let uid = UID_FIRST + apps.made % UIDS;
+        apps.made = apps.made.wrapping_add(1);
         let sandbox = Sandbox::start(Settings {
             program: self.program.clone(),
             name: app.to_owned(),
             uid,
         })
         .await?;
-        let known = App {
-            uid,
-            sandbox: Arc::downgrade(&sandbox),
-        };
-        apps.insert(app.to_owned(), known);
+        apps.by_app.insert(app.to_owned(), Arc::downgrade(&sandbox));
         let _ = self.tier.set(*sandbox.tier());
         Ok(sandbox)
     }

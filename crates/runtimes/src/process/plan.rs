@@ -1,14 +1,14 @@
 //! What a function runs: from its spec and what was found in its artifact to a command, a contract
 //! and a root.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use mote_core::error::{Error, ErrorKind};
 use mote_core::spec::{Contract, FunctionSpec, Program};
 
 use crate::environment::{Environment, Environments, Serving};
 use crate::sandbox::root::{Base, Bind, Root};
-use crate::tree::{ImageConfig, Kind, Tree};
+use crate::tree::{self, ImageConfig, Kind, Tree};
 
 /// Where a program finds its code.
 const APP: &str = "/app";
@@ -64,6 +64,9 @@ impl Plan {
             },
             (None, _) => of_environment(program, folder, environments)?,
         };
+        if plan.root.base == Base::System {
+            check_machine(&plan.command, folder)?;
+        }
         plan.root.tmp_bytes = program.tmp_bytes;
         let granted = spec.allow.read.iter();
         plan.root.binds.extend(granted.map(|grant| Bind {
@@ -81,6 +84,30 @@ impl Plan {
         };
         Ok(plan)
     }
+}
+
+/// Refuses a command that is for another machine, where it is a file of the function's own code.
+fn check_machine(command: &[String], folder: &Path) -> Result<(), Error> {
+    let first = command.first().map_or("", String::as_str);
+    let own = match first.strip_prefix(APP) {
+        Some(below) => below.trim_start_matches('/'),
+        None if first.starts_with('/') || !first.contains('/') => return Ok(()),
+        None => first,
+    };
+    let inside = Path::new(own)
+        .components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    let file = folder.join(own);
+    if inside && file.is_file() {
+        // Where the file is on the node is nobody's business.
+        let told = |error: Error| {
+            let message = error.message().replace(&*file.to_string_lossy(), first);
+            Error::new(error.kind(), message)
+                .with_hint("build it for this machine, or deploy it to a node of that kind")
+        };
+        tree::check_machine(&file).map_err(told)?;
+    }
+    Ok(())
 }
 
 /// Plain source, or a bare program.

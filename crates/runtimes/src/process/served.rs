@@ -9,7 +9,7 @@
 use std::io;
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -62,6 +62,8 @@ pub(super) struct Served {
     /// Whether the node killed it because of a call.
     killed: AtomicBool,
     one_at_a_time: bool,
+    /// Processes of it that were killed for their memory, when a call last failed.
+    oom_kills: AtomicU64,
     _root: Arc<SeatedRoot>,
     _servers: DropGuard,
 }
@@ -107,6 +109,7 @@ impl Served {
             cgroup,
             killed: AtomicBool::new(false),
             one_at_a_time: slots == NonZeroU32::MIN,
+            oom_kills: AtomicU64::new(0),
             _root: root,
             _servers: guard,
         });
@@ -164,19 +167,27 @@ impl Served {
         }
     }
 
+    /// Whether a call that was given up may be under way in it still.
+    fn holds_a_call(&self) -> bool {
+        match &self.contract {
+            Running::Http(_) => true,
+            Running::Lambda(api) => api.busy(),
+            // Its worker was killed together with the call.
+            Running::Zygote(_) => false,
+        }
+    }
+
     /// What becomes of a program whose call was given up, when the call's time is over.
     async fn judge(self: Arc<Self>, deadline: Instant) {
         tokio::time::sleep_until(deadline).await;
         match &self.contract {
-            // Its worker was killed together with the call.
-            Running::Zygote(_) => {}
-            Running::Lambda(api) if !api.busy() => {}
+            _ if !self.holds_a_call() => {}
             Running::Http(client) if !self.one_at_a_time => {
                 if client.ready(self.ready.as_deref(), PROBE).await.is_err() {
                     self.give_up("the program hangs and was killed");
                 }
             }
-            Running::Http(_) | Running::Lambda(_) => {
+            _ => {
                 self.give_up("the program did not end a call in time and was killed");
             }
         }
@@ -195,9 +206,13 @@ impl Drop for Watched {
         if self.ended {
             return;
         }
-        if let (Some(served), Ok(runtime)) =
-            (self.served.upgrade(), tokio::runtime::Handle::try_current())
-        {
+        let Some(served) = self.served.upgrade() else {
+            return;
+        };
+        // Before the slot is free: the next call must not be given to what is about to be killed.
+        if served.one_at_a_time && Instant::now() >= self.deadline && served.holds_a_call() {
+            served.give_up("the program did not end a call in time and was killed");
+        } else if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(served.judge(self.deadline));
         }
     }
@@ -214,6 +229,13 @@ impl Instance for Watch {
     ) -> BoxFuture<'a, Result<Reply, Error>> {
         Box::pin(async move {
             let served = &self.0;
+            if served.killed.load(Ordering::Relaxed) {
+                // The call is not taken, and another instance may have it.
+                let exit = served.process.exited().await;
+                let message = format!("the program {}", served.how(exit));
+                return Err(Error::new(ErrorKind::FunctionFailed, message));
+            }
+            let oom_kills = served.oom_kills.load(Ordering::Relaxed);
             if let Some(invocation) = &offered {
                 served.output.attach(&context.log, invocation.id);
             }
@@ -239,7 +261,7 @@ impl Instance for Watch {
             match called {
                 // A program that died broke off all its connections; how it died says more.
                 Err(error) if error.kind() == ErrorKind::FunctionFailed => {
-                    Err(served.explained(error).await)
+                    Err(served.explained(error, oom_kills).await)
                 }
                 other => other,
             }
@@ -283,7 +305,14 @@ impl Instance for Watch {
 }
 
 impl Served {
-    async fn explained(&self, error: Error) -> Error {
+    async fn explained(&self, error: Error, oom_kills: u64) -> Error {
+        let now = self.cgroup.oom_kills();
+        self.oom_kills.store(now, Ordering::Relaxed);
+        if now > oom_kills && matches!(self.contract, Running::Zygote(_)) {
+            let message = format!("{}: it used more memory than it may", error.message());
+            return Error::new(ErrorKind::FunctionFailed, message)
+                .with_hint("raise `memory` in the function's manifest");
+        }
         let short = Duration::from_millis(50);
         match timeout(short, self.process.exited()).await {
             Ok(exit) if !error.message().contains("exited") => {

@@ -270,9 +270,9 @@ fn failed(exit: process::Exit, oom: bool, output: &Output) -> Error {
         return error.with_hint("raise `memory` in the function's manifest");
     }
     match exit {
-        process::Exit::Signal(libc::SIGXCPU) => {
-            error.with_hint("it used up its processor time; raise `cpu` in the function's manifest")
-        }
+        // The kernel kills what has used up its processor time; nobody else sends this signal here.
+        process::Exit::Signal(libc::SIGKILL) => error
+            .with_hint("it has used up its processor time; raise `cpu` in the function's manifest"),
         _ => error,
     }
 }
