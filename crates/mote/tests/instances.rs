@@ -86,6 +86,7 @@ impl Node {
         spec.runtime = RuntimeKind::Process;
         spec.program = Some(Program::default());
         spec.scale = scale;
+        spec.limits.memory_bytes = MIB;
         self.control.deploy(spec, digest).await.map(drop)
     }
 
@@ -271,6 +272,7 @@ impl Node {
         let mut spec = FunctionSpec::new(name.parse()?);
         spec.runtime = RuntimeKind::Process;
         spec.program = Some(Program::default());
+        spec.limits.memory_bytes = bytes;
         control.deploy(spec, digest).await.map(drop)
     }
 }
