@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # A container engine for tests, with everything it owns below one folder.
 #
-#   container-engine.sh start  FOLDER   start it (installing it when missing) and print its socket
-#   container-engine.sh images FOLDER   make the test images, without a registry
-#   container-engine.sh stop   FOLDER   end it and unmount what is left
+#   container-engine.sh start    FOLDER   start it (installing it when missing) and print its socket
+#   container-engine.sh images   FOLDER   make the test images, without a registry
+#   container-engine.sh stop     FOLDER   end it and unmount what is left
+#   container-engine.sh archives FOLDER   write {static,python,python-node}.tar as `docker save` does; needs no engine
 #
 # Nothing of a container engine that runs already is touched: data root, exec root, pid files, socket and
 # configuration are the folder's own, there is no default bridge, and forwarding stays as it is.
-# Exit code 3 with the reason on standard error: no engine can run here.
+# What is made stays in the folder, so that a second run is quick.
+# Exit code 3 with the reason on standard error: no engine can run here, or no image be made.
 set -euo pipefail
 
 say() { echo "container-engine: $*" >&2; }
@@ -15,9 +17,13 @@ cannot() {
     say "no container engine can run here: $*"
     exit 3
 }
+no_image() {
+    say "no image can be made here: $*"
+    exit 3
+}
 
 [ $# -eq 2 ] || {
-    sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,13s/^# \{0,1\}//p' "$0" >&2
     exit 2
 }
 command=$1
@@ -163,8 +169,6 @@ remove_chains() {
     done
 }
 
-present() { docker image inspect "$1" >/dev/null 2>&1; }
-
 # A program, with the libraries that it needs, below a root.
 copy_program() { # ROOT PROGRAM
     local root=$1 file
@@ -177,47 +181,93 @@ copy_program() { # ROOT PROGRAM
     done
 }
 
-image_static() {
-    present mote-test/static && return
-    local root=$folder/static
-    rm -rf "$root"
-    mkdir -p "$root/tmp"
-    cc -O2 -static -s -o "$root/server" "$here/container-engine/server.c"
-    tar -C "$root" --owner=0 --group=0 -c . |
-        docker import -c 'CMD ["/server"]' -c 'ENV GREETING=hello' - mote-test/static >/dev/null
-    say "made mote-test/static"
+digest() { sha256sum <"$1" | cut -d ' ' -f 1; }
+
+# Whether an archive is there and younger than each of these files.
+fresh() { # NAME FILE...
+    local archive=$folder/$1.tar file
+    shift
+    [ -e "$archive" ] || return 1
+    for file; do
+        [ "$archive" -nt "$file" ] || return 1
+    done
 }
 
-image_python_node() {
-    present mote-test/python-node && return
-    local archive=$folder/python-node.tar
-    if [ ! -e "$archive" ]; then
-        local root=$folder/python-node python node version
-        python=$(readlink -f /usr/bin/python3) || python=
-        node=$(readlink -f "$(command -v node)") || node=
-        [ -x "$python" ] || cannot "there is no /usr/bin/python3 to put into an image"
-        [ -x "$node" ] || cannot "there is no node to put into an image"
-        rm -rf "$root"
-        mkdir -p "$root"/{tmp,etc,usr/bin,usr/lib,bin,app}
-        copy_program "$root" "$python"
+# Makes FOLDER/NAME.tar of a root, as `docker save` writes an image, and FOLDER/NAME.id.
+pack() { # NAME ROOT CONFIG
+    local out=$folder/$1.image architecture id
+    case $(uname -m) in
+    x86_64) architecture=amd64 ;;
+    aarch64) architecture=arm64 ;;
+    *) architecture=$(uname -m) ;;
+    esac
+    rm -rf "$out"
+    mkdir "$out"
+    tar -C "$2" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -cf "$out/layer.tar" .
+    printf '{"architecture":"%s","os":"linux","config":%s,"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' \
+        "$architecture" "$3" "$(digest "$out/layer.tar")" >"$out/config"
+    id=$(digest "$out/config")
+    mv "$out/config" "$out/$id.json"
+    printf '[{"Config":"%s.json","RepoTags":["mote-test/%s:latest"],"Layers":["layer.tar"]}]' "$id" "$1" >"$out/manifest.json"
+    tar -C "$out" --owner=0 --group=0 -cf "$folder/$1.tar.partial" manifest.json "$id.json" layer.tar
+    echo "sha256:$id" >"$folder/$1.id"
+    mv "$folder/$1.tar.partial" "$folder/$1.tar"
+    rm -rf "$out" "$2"
+    say "made $folder/$1.tar"
+}
+
+archive_static() {
+    local source=$here/container-engine/server.c root=$folder/static
+    fresh static "$source" "$0" && return
+    command -v cc >/dev/null || no_image "there is no C compiler"
+    rm -rf "$root"
+    mkdir -p "$root/tmp"
+    cc -O2 -static -s -o "$root/server" "$source"
+    pack static "$root" '{"Cmd":["/server"],"Env":["GREETING=hello"]}'
+}
+
+# Python and a shell of this system, and with a second argument that Node.js.
+archive_python() { # NAME [NODE]
+    local root=$folder/$1 name=$1 node=${2-} python version extension
+    python=$(readlink -f /usr/bin/python3) || python=
+    [ -x "$python" ] || no_image "there is no /usr/bin/python3 to put into it"
+    fresh "$name" "$0" "$python" ${node:+"$node"} && return
+    rm -rf "$root"
+    mkdir -p "$root"/{tmp,etc,usr/bin,usr/lib,bin,app}
+    copy_program "$root" "$python"
+    copy_program "$root" "$(readlink -f /bin/sh)"
+    version=$("$python" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
+    cp -a "/usr/lib/$version" "$root/usr/lib/"
+    rm -rf "$root/usr/lib/$version"/{test,idlelib,tkinter,ensurepip,config-*,turtledemo,lib2to3}
+    find "$root/usr/lib/$version" -name __pycache__ -prune -exec rm -rf {} +
+    for extension in "/usr/lib/$version"/lib-dynload/*.so; do copy_program "$root" "$extension"; done
+    ln -sf "$python" "$root/usr/bin/python3"
+    if [ -n "$node" ]; then
         copy_program "$root" "$node"
-        copy_program "$root" "$(readlink -f /bin/sh)"
-        version=$("$python" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
-        cp -a "/usr/lib/$version" "$root/usr/lib/"
-        rm -rf "$root/usr/lib/$version"/{test,idlelib,tkinter,ensurepip,config-*,turtledemo,lib2to3}
-        find "$root/usr/lib/$version" -name __pycache__ -prune -exec rm -rf {} +
-        for extension in "/usr/lib/$version"/lib-dynload/*.so; do copy_program "$root" "$extension"; done
-        ln -sf "$python" "$root/usr/bin/python3"
         [ "$node" = /usr/bin/node ] || ln -sf "$node" "$root/usr/bin/node"
-        ln -sf "$(readlink -f /bin/sh)" "$root/bin/sh"
-        printf 'root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n' >"$root/etc/passwd"
-        tar -C "$root" --owner=0 --group=0 -cf "$archive.partial" .
-        mv "$archive.partial" "$archive"
-        rm -rf "$root"
     fi
-    docker import -c 'ENV PATH=/usr/local/bin:/usr/bin:/bin' -c 'WORKDIR /app' \
-        -c 'CMD ["python3", "-m", "http.server", "8080"]' - mote-test/python-node <"$archive" >/dev/null
-    say "made mote-test/python-node"
+    ln -sf "$(readlink -f /bin/sh)" "$root/bin/sh"
+    printf 'root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n' >"$root/etc/passwd"
+    pack "$name" "$root" '{"Cmd":["python3","-m","http.server","8080"],"Env":["PATH=/usr/local/bin:/usr/bin:/bin"],"WorkingDir":"/app"}'
+}
+
+archives() {
+    # Two tests may want them at the same time.
+    local node
+    exec 8>"$folder/archives.lock"
+    flock 8
+    archive_static
+    archive_python python
+    node=$(readlink -f "$(command -v node)") || node=
+    [ -x "$node" ] || no_image "there is no node to put into it"
+    archive_python python-node "$node"
+    exec 8>&-
+}
+
+load() { # NAME
+    [ "$(docker image inspect -f '{{.Id}}' "mote-test/$1" 2>/dev/null)" = "$(cat "$folder/$1.id")" ] && return
+    docker load -q -i "$folder/$1.tar" >/dev/null
+    say "loaded mote-test/$1"
 }
 
 case $command in
@@ -225,8 +275,11 @@ start) start ;;
 stop) stop ;;
 images)
     answers || { say "no engine answers at $socket; run: $0 start $folder"; exit 2; }
-    image_static
-    image_python_node
+    archives
+    load static
+    load python
+    load python-node
     ;;
+archives) archives ;;
 *) say "unknown command $command"; exit 2 ;;
 esac

@@ -124,13 +124,16 @@ lambda_client_node() {
     rm -rf "$built/build" "$built/deps"
 }
 
-# A container engine, where one can run: the tests that need one say so where none can.
+# A container engine with the tests' images, where one can run: the tests that need one say so where none can.
+# Its lock is that of a test that runs.
 container_engine() {
-    local folder
-    folder=$(mktemp -d)
-    scripts/container-engine.sh start "$folder" || true
-    scripts/container-engine.sh stop "$folder" || true
-    rm -rf "$folder"
+    local folder=$tools/container-engine script=scripts/container-engine.sh
+    mkdir -p "$folder"
+    (
+        flock 9
+        { "$script" start "$folder" && "$script" images "$folder"; } 9>&- || "$script" archives "$folder" || true
+        "$script" stop "$folder" || true
+    ) 9>"$folder/lock"
 }
 
 node_clients() { npm_install node coap "$node_coap_version"; }

@@ -25,6 +25,8 @@ pub mod deploy;
 
 pub mod source;
 
+pub mod engine;
+
 pub mod http;
 
 pub mod guest;

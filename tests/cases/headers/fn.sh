@@ -1,0 +1,2 @@
+#!/bin/sh
+printf '%s\n%s\n' "${HTTP_X_TEST:--}" "${CONTENT_TYPE:--}"

@@ -1,0 +1,3 @@
+#!/bin/sh
+echo "the kettle boils" >&2
+printf logged

@@ -1,0 +1,6 @@
+import sys
+
+
+def handle(request):
+    print("the kettle boils", file=sys.stderr, flush=True)
+    return "logged"

@@ -1,0 +1,3 @@
+#!/bin/sh
+[ "$PATH_INFO" != /slow ] || sleep 600
+printf quick

@@ -1,0 +1,10 @@
+;; `/slow` never ends; anything else is quick.
+(data (i32.const 100) "quick")
+(func (export "handle") (param i32 i32) (result i32)
+    (call $path (i32.const 16))
+    (if (i32.eq (i32.load8_u offset=1 (i32.load (i32.const 16))) (i32.const 115))
+        (then (loop $again (br $again))))
+    (i32.store (i32.const 0) (i32.const 0))
+    (i32.store (i32.const 4) (i32.const 100))
+    (i32.store (i32.const 8) (i32.const 5))
+    (i32.const 0))

@@ -1,0 +1,2 @@
+def handle(request):
+    return int(request.path[1:]), {}, request.path
