@@ -117,11 +117,23 @@ lambda_client_node() {
     rm -rf "$tools/lambda/node"
     mkdir -p "$tools/lambda/node"
     npm install --silent --ignore-scripts --no-audit --no-fund --prefix "$tools/lambda/node" "aws-lambda-ric@$aws_lambda_ric_version"
-    (cd "$built" && sh scripts/preinstall.sh && npx --no-install node-gyp rebuild) >"$tools/lambda/node/build.log" 2>&1 ||
+    (export MAKEFLAGS="-j$(nproc)" && cd "$built" && sh scripts/preinstall.sh && npx --no-install node-gyp rebuild) >"$tools/lambda/node/build.log" 2>&1 ||
         { tail -n 20 "$tools/lambda/node/build.log"; return 1; }
     cp "$built/build/Release/rapid-client.node" "$built/dist/"
     # What is left of building holds links out of the folder, and does not belong into an artifact.
     rm -rf "$built/build" "$built/deps"
+}
+
+# And for Rust, whose runtime is compiled into the handler; the Cargo.lock beside it has the versions.
+lambda_handler() {
+    local source=tests/interop/lambda/rust folder=$tools/lambda/rust
+    local built=$folder/handler
+    if [ "$built" -nt "$source/src/main.rs" ] && [ "$built" -nt "$source/Cargo.toml" ] && [ "$built" -nt "$source/Cargo.lock" ]; then
+        return 0
+    fi
+    cargo build --quiet --locked --manifest-path "$source/Cargo.toml" --target-dir "$folder/target"
+    cp "$folder/target/debug/handler" "$built"
+    rm -rf "$folder/target"
 }
 
 # A container engine with the tests' images, where one can run: the tests that need one say so where none can.
@@ -169,6 +181,7 @@ test)
     part engine container_engine
     part lambda-py lambda_client
     part lambda-node lambda_client_node
+    part lambda-rust lambda_handler
     part node-coap node_clients
     part component foreign_component
     part cargo-deny cargo_install cargo-deny "$cargo_deny_version"

@@ -13,7 +13,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use crate::program::{repository, run};
+use crate::program::{Ended, repository, run};
 use crate::source::skipped;
 
 /// Longest start: it may have to be installed, and another test's engine to end.
@@ -79,11 +79,22 @@ impl Engine {
     /// What its own client says.
     #[track_caller]
     pub fn docker(&self, arguments: &[&str]) -> String {
+        self.run(arguments).ok()
+    }
+
+    /// The same, of what may fail.
+    #[track_caller]
+    pub fn try_docker(&self, arguments: &[&str]) -> String {
+        self.run(arguments).stdout
+    }
+
+    #[track_caller]
+    fn run(&self, arguments: &[&str]) -> Ended {
         let mut docker = Command::new("docker");
         let socket = self.socket();
         docker.arg("-H").arg(format!("unix://{}", socket.display()));
         docker.args(arguments);
-        run(docker, &[]).ok()
+        run(docker, &[])
     }
 }
 

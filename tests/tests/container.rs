@@ -2,71 +2,23 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
-use std::path::PathBuf;
 use std::process::Command;
 
+use mote_tests::engine::Engine;
 use mote_tests::eventually::eventually;
 use mote_tests::node::Up;
-use mote_tests::program::{repository, run};
-use mote_tests::source::{Source, skipped};
-use tempfile::TempDir;
+use mote_tests::program::run;
+use mote_tests::source::Source;
 
 #[path = "../interop/tools.rs"]
 mod tools;
 
-/// An engine with a folder of its own; ends with the value.
-struct Engine {
-    folder: TempDir,
-}
-
-impl Engine {
-    /// `None`, with the reason, where none can run.
-    fn start() -> Option<(Self, PathBuf)> {
-        let engine = Self {
-            folder: tempfile::Builder::new().prefix("mote").tempdir().unwrap(),
-        };
-        for command in ["start", "images"] {
-            let ended = run(engine.script(command), &[]);
-            // Exit code 3 says that none can run here; any other, that one did not come up. Neither
-            // says anything about the node.
-            if ended.code != Some(0) {
-                skipped(ended.stderr.trim());
-                return None;
-            }
-        }
-        let socket = engine.folder.path().join("engine.sock");
-        Some((engine, socket))
-    }
-
-    fn script(&self, command: &str) -> Command {
-        let mut script = Command::new(repository().join("scripts/container-engine.sh"));
-        script.arg(command).arg(self.folder.path());
-        script
-    }
-
-    /// What the engine's own client says.
-    #[track_caller]
-    fn docker(&self, arguments: &[&str]) -> String {
-        let socket = self.folder.path().join("engine.sock");
-        let mut docker = Command::new("docker");
-        docker.arg("-H").arg(format!("unix://{}", socket.display()));
-        docker.args(arguments);
-        run(docker, &[]).ok()
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        let stopped = self.script("stop").status();
-        assert!(stopped.is_ok_and(|status| status.success()) || std::thread::panicking());
-    }
-}
-
 #[test]
 fn containers_serve_sleep_die_and_leave_nothing() {
-    let Some((engine, socket)) = Engine::start() else {
+    let Some(engine) = Engine::start() else {
         return;
     };
+    let socket = engine.socket();
     let flag = |up: Up| up.flag("--container-socket", socket.to_str().unwrap());
     let mut node = flag(Up::new()).start();
     let container = |name: &str, lines: &str| {
