@@ -1,7 +1,5 @@
 //! Containers as functions, with a real engine that the test starts and ends.
 
-#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
-
 use std::process::Command;
 
 use mote_tests::engine::Engine;
