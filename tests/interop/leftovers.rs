@@ -142,7 +142,8 @@ impl Marks {
             // One that has gone meanwhile says nothing.
             let bridges = engine.try_docker(&inspect);
             self.seen.extend(bridges.lines().map(str::to_owned));
-            all.insert(format!("network {network}"));
+            let name = engine.try_docker(&["network", "inspect", "-f", "{{.Name}}", network]);
+            all.insert(format!("network {}", name.trim()));
         }
     }
 

@@ -73,3 +73,41 @@ fn containers_serve_sleep_die_and_leave_nothing() {
     let networks = engine.docker(&["network", "ls", "--format", "{{.Name}}"]);
     assert!(!networks.contains("mote-"), "{networks}");
 }
+
+/// The next start is quicker by it, but it takes one of the engine's few subnets.
+#[test]
+fn an_app_keeps_its_network_and_few_do_without_containers() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let socket = engine.socket();
+    let mut node = Up::new()
+        .flag("--container-socket", socket.to_str().unwrap())
+        .start();
+    let networks = || -> Vec<String> {
+        let lines = engine.docker(&["network", "ls", "--format", "{{.Name}}"]);
+        let ours = lines.lines().filter(|name| name.starts_with("mote-"));
+        ours.map(str::to_owned).collect()
+    };
+    let apps: Vec<String> = (0..10).map(|number| format!("app{number}")).collect();
+    for app in &apps {
+        let lines =
+            "runtime = \"container\"\nimage = \"mote-test/static\"\nscale = { idle = \"100ms\" }";
+        node.deploy_source(&Source::new().manifest(&format!("c.{app}"), lines));
+        node.await_instances(&format!("c.{app}"), 0);
+    }
+    eventually("eight networks are left, the latest", || {
+        let left = networks();
+        left.len() == 8
+            && apps[2..]
+                .iter()
+                .all(|app| left.iter().any(|name| name.ends_with(app)))
+    });
+    node.get("/c.app9").expect(200);
+    node.get("/c.app0").expect(200);
+    for app in &apps {
+        node.mote(&["rm", &format!("c.{app}")]).ok();
+    }
+    eventually("none is left", || networks().is_empty());
+    node.stop();
+}

@@ -17,6 +17,7 @@ use super::gateway::Gateway;
 use super::image::Ready;
 use super::instance::{Address, Container, Talk, ended, not_ready};
 use super::lines::Lines;
+use super::network::Held;
 use super::owner::Owner;
 use super::settings::{PORT, Wanted};
 use crate::contract::http::{HttpClient, Settings};
@@ -36,6 +37,7 @@ pub(super) struct Function {
     version: String,
     ready: Ready,
     missing: Vec<&'static str>,
+    _network: Held,
 }
 
 impl Function {
@@ -71,6 +73,7 @@ impl Function {
             version: artifact.digest.short(),
             ready,
             missing: connected.missing,
+            _network: shared.networks.hold(spec.name.app()),
         })
     }
 

@@ -62,7 +62,7 @@ static CALL_ID: HeaderName = HeaderName::from_static("mote-call-id");
 static TIMEOUT_MS: HeaderName = HeaderName::from_static("mote-timeout-ms");
 
 /// Time between two looks whether a program is ready: twice as long each time, from here…
-const READY_PAUSE_MIN: Duration = Duration::from_millis(2);
+const READY_PAUSE_MIN: Duration = Duration::from_millis(1);
 /// … to here.
 const READY_PAUSE_MAX: Duration = Duration::from_millis(100);
 /// One look takes no longer: a connection that was taken before the program was there may hang.

@@ -196,6 +196,25 @@ pub(super) fn restrict_calls(filter: &[libc::sock_filter]) -> io::Result<()> {
     checked_long(result)
 }
 
+/// Lets this process, and what it starts, wait for the thread that woke it: sched(7), `SCHED_BATCH`.
+pub(super) fn be_a_batch_process() -> io::Result<()> {
+    let priority: c_int = 0;
+    #[expect(
+        unsafe_code,
+        reason = "musl has no sched_setscheduler, and others are threads' own"
+    )]
+    // SAFETY: The kernel only reads the one field of `sched_param`, which outlives the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_sched_setscheduler,
+            0,
+            libc::SCHED_BATCH,
+            &raw const priority,
+        )
+    };
+    checked_long(result)
+}
+
 /// Lets every signal in again.
 pub(super) fn unblock_signals() {
     #[expect(unsafe_code, reason = "signal sets are filled through pointers")]

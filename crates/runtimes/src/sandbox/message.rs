@@ -16,7 +16,7 @@ pub(super) enum Request {
     /// Forget a root; processes that use it keep it.
     RemoveRoot { id: u64, root: u64 },
     /// Start a program. Descriptors: standard input, output and error, the extra ones, then the
-    /// `cgroup.procs` files. Answer: a pidfd, and a pipe that says why the program did not start.
+    /// files of cgroups to join. Answer: a pidfd, and a pipe that says why the program did not start.
     Spawn { id: u64, program: Program },
     /// Connect to a port of the loopback interface. Answer: a socket that may still be connecting.
     Connect { id: u64, network: u64, port: u16 },

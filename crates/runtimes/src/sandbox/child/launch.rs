@@ -145,7 +145,7 @@ impl Common {
     }
 
     /// Starts a program. `fds` are standard input, output and error, the extra ones, and the
-    /// `cgroup.procs` files to join.
+    /// files of cgroups to join.
     pub(super) fn start(
         &self,
         program: &Program,
@@ -371,6 +371,10 @@ impl<'a> Plan<'a> {
         };
         // Lowering a limit is always allowed; where the node's own is lower, that holds.
         let _ = limit(Resource::Core, 0);
+        // A call that arrives must not push the node off the processor before it has sent the others
+        // that wait. It costs the program none of its share, and is no protection, so that a kernel
+        // without it will do.
+        let _ = kernel::be_a_batch_process();
         let _ = limit(Resource::Nofile, self.files_max);
         if let Some(seconds) = self.cpu_seconds {
             // Both limits are the same, because the first process of a pid namespace ignores what
