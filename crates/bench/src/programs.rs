@@ -102,6 +102,10 @@ const SECTIONS: &[Section] = &[
         measure: served::process,
     },
     Section {
+        name: "process http socket",
+        measure: served::socket,
+    },
+    Section {
         name: "process http javascript",
         measure: served::javascript,
     },

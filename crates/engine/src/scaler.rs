@@ -16,25 +16,51 @@ use crate::pool::group::STOP_GRACE;
 /// How often groups are looked at while there are instances or calls.
 pub const PERIOD: Duration = Duration::from_millis(500);
 
+/// How long there was nothing to look after before the node is at rest.
+const REST: Duration = Duration::from_secs(10);
+
 /// Looks after groups until shutdown. `pressure` reads the share of time that something on the
-/// system waited for memory, in percent.
-pub async fn run(invoker: Invoker, pressure: impl Fn() -> f64 + Send, shutdown: CancellationToken) {
+/// system waited for memory, in percent; `at_rest` is told some time after
+/// the last instance has gone.
+pub async fn run(
+    invoker: Invoker,
+    pressure: impl Fn() -> f64 + Send,
+    at_rest: impl Fn() + Send,
+    shutdown: CancellationToken,
+) {
     let wake = std::sync::Arc::clone(&invoker.shared().wake);
-    let mut look_again = true;
+    let mut next = Next::Look;
     let mut gave_way = None;
     while !shutdown.is_cancelled() {
         let pause = async {
-            if look_again {
-                tokio::time::sleep(PERIOD).await;
-            } else {
-                wake.notified().await;
+            match next {
+                Next::Look => tokio::time::sleep(PERIOD).await,
+                Next::Rest => return tokio::time::timeout(REST, wake.notified()).await.is_err(),
+                Next::Sleep => wake.notified().await,
             }
+            false
         };
-        if shutdown.run_until_cancelled(pause).await.is_none() {
+        let Some(rested) = shutdown.run_until_cancelled(pause).await else {
             return;
+        };
+        if rested {
+            at_rest();
+            next = Next::Sleep;
+            continue;
         }
-        look_again = look(&invoker.catalog(), pressure(), &mut gave_way);
+        let any = look(&invoker.catalog(), pressure(), &mut gave_way);
+        next = if any { Next::Look } else { Next::Rest };
     }
+}
+
+/// What the loop waits for.
+enum Next {
+    /// A while, to look again.
+    Look,
+    /// A call, for a while: there was nothing to look after.
+    Rest,
+    /// A call.
+    Sleep,
 }
 
 /// Looks at every group once; returns whether there is anything to look after. `gave_way` is when an

@@ -322,7 +322,8 @@ async fn run_eviction(
 }
 
 async fn run_scaler(invoker: Invoker, shutdown: CancellationToken) -> Result<(), Error> {
-    scaler::run(invoker, memory::pressure, shutdown).await;
+    let at_rest = || drop(tokio::task::spawn_blocking(mote_runtimes::heap::give_back));
+    scaler::run(invoker, memory::pressure, at_rest, shutdown).await;
     Ok(())
 }
 

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,6 +37,8 @@ const MIB: u64 = 1 << 20;
 struct Node {
     control: Control,
     fake: Fake,
+    /// How often the node was at rest.
+    rests: Arc<AtomicU32>,
     _folder: TempDir,
     _scaler: DropGuard,
 }
@@ -68,10 +70,16 @@ impl Node {
         let control = Control::new(parts, invoker.clone());
         control.restore().await.unwrap();
         let shutdown = CancellationToken::new();
-        tokio::spawn(scaler::run(invoker, || 0.0, shutdown.clone()));
+        let rests = Arc::new(AtomicU32::new(0));
+        let rested = Arc::clone(&rests);
+        let at_rest = move || {
+            rested.fetch_add(1, Ordering::Relaxed);
+        };
+        tokio::spawn(scaler::run(invoker, || 0.0, at_rest, shutdown.clone()));
         Self {
             control,
             fake,
+            rests,
             _folder: folder,
             _scaler: shutdown.drop_guard(),
         }
@@ -245,6 +253,19 @@ async fn never_more_than_there_is_memory_for() {
     assert!(node.control.status().memory.reserved() <= 2 * MIB);
     let too_much = node.deploy_with_memory("h", 3 * MIB).await.unwrap_err();
     assert_eq!(too_much.kind(), ErrorKind::BadRequest);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_rests_once_when_the_last_instance_has_gone() {
+    let node = Node::with_room_for(1).await;
+    node.deploy("f", scale(0, 1)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let rests = node.rests.load(Ordering::Relaxed);
+    node.call("f", "").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(node.rests.load(Ordering::Relaxed), rests);
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(node.rests.load(Ordering::Relaxed), rests + 1);
 }
 
 impl Node {

@@ -18,6 +18,7 @@ mod archive;
 mod engine;
 mod gateway;
 mod image;
+mod inside;
 mod instance;
 mod lines;
 mod network;

@@ -11,6 +11,7 @@ pub mod wasm;
 
 pub mod contract;
 pub mod environment;
+pub mod heap;
 mod origin;
 pub mod sandbox;
 pub mod tree;

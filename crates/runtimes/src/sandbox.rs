@@ -13,7 +13,7 @@
 pub mod cgroup;
 mod channel;
 mod child;
-mod kernel;
+pub(crate) mod kernel;
 mod link;
 mod message;
 pub mod process;

@@ -1,8 +1,8 @@
 //! The smallest program that a node can run, to measure what the node adds to it.
 //!
 //! With `$PORT` it is an HTTP/1.1 server with a thread for each connection, without it a program for one call: body on
-//! standard input, reply on standard output. `$LISTEN` is the address, every one by default; `$WORK_ROUNDS` makes each
-//! call compute for so long. `hello-program calibrate` prints how many rounds take a millisecond here.
+//! standard input, reply on standard output. `$LISTEN` is the address, every one by default, or `unix` for the socket
+//! at `$MOTE_SOCKET` instead of the port; `$WORK_ROUNDS` makes each call compute for so long. `hello-program calibrate` prints how many rounds take a millisecond here.
 //! It is linked statically and needs nothing else in its root. How many calls it serves at once is bounded by whoever
 //! limits its threads: a connection that gets none is closed. It ends with SIGTERM.
 
@@ -10,6 +10,7 @@ use std::env;
 use std::hint::black_box;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
 use std::thread;
 use std::time::Instant;
 
@@ -47,11 +48,19 @@ fn main() -> Result<()> {
 
 fn serve(port: &str, rounds: u64) -> Result<()> {
     let address = env::var("LISTEN").unwrap_or_else(|_| "0.0.0.0".to_owned());
-    let address = format!("{address}:{port}");
-    let listener =
-        TcpListener::bind(&address).with_context(|| format!("cannot listen on {address}"))?;
-    writeln!(io::stdout(), "http http://{}", listener.local_addr()?)?;
-    thread::spawn(move || accept(&listener, rounds));
+    if address == "unix" {
+        let path = env::var("MOTE_SOCKET").context("LISTEN=unix needs MOTE_SOCKET")?;
+        let listener =
+            UnixListener::bind(&path).with_context(|| format!("cannot listen on {path}"))?;
+        thread::spawn(move || accept(listener.incoming().flatten(), rounds));
+    } else {
+        let address = format!("{address}:{port}");
+        let listener =
+            TcpListener::bind(&address).with_context(|| format!("cannot listen on {address}"))?;
+        writeln!(io::stdout(), "http http://{}", listener.local_addr()?)?;
+        let at_once = |stream: &TcpStream| stream.set_nodelay(true).is_ok();
+        thread::spawn(move || accept(listener.incoming().flatten().filter(at_once), rounds));
+    }
     // The first process of a container does not end with a signal that it does not ask for.
     tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -62,8 +71,8 @@ fn serve(port: &str, rounds: u64) -> Result<()> {
         })
 }
 
-fn accept(listener: &TcpListener, rounds: u64) {
-    for stream in listener.incoming().flatten() {
+fn accept(streams: impl Iterator<Item = impl Read + Write + Send + 'static>, rounds: u64) {
+    for stream in streams {
         // A connection that breaks, or gets no thread, ends and nothing else does.
         let _thread = thread::Builder::new()
             .stack_size(STACK_BYTES)
@@ -72,8 +81,7 @@ fn accept(listener: &TcpListener, rounds: u64) {
 }
 
 /// Answers every request of one connection.
-fn answer(mut stream: TcpStream, rounds: u64) -> Result<()> {
-    stream.set_nodelay(true)?;
+fn answer(mut stream: impl Read + Write, rounds: u64) -> Result<()> {
     let reply = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n{REPLY}",
         REPLY.len()

@@ -21,6 +21,15 @@ pub(super) fn process(stage: &Stage, rows: &mut Rows<'_>) -> Result<()> {
     against_direct(names, &what, stage, &stage.node()?, &direct, rows)
 }
 
+/// The same over the socket that a program may listen on instead of a port.
+pub(super) fn socket(stage: &Stage, rows: &mut Rows<'_>) -> Result<()> {
+    let what =
+        format!("runtime = \"process\"\nsource = \"{PROGRAM}\"\nenv = {{ LISTEN = \"unix\" }}");
+    let (_bare, direct) = stage.bare(0)?;
+    let names = ("process", "hello over a Unix socket");
+    against_direct(names, &what, stage, &stage.node()?, &direct, rows)
+}
+
 /// A program as people write it.
 pub(super) fn javascript(stage: &Stage, rows: &mut Rows<'_>) -> Result<()> {
     let Some((_bare, direct)) = stage.bare_javascript()? else {

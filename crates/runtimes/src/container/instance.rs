@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::engine::Engine;
+use super::inside::Inside;
 use super::lines::Lines;
 use super::owner::Stop;
 use crate::contract::http::{Connect, HttpClient, Stream};
@@ -35,6 +36,8 @@ pub(super) struct Container {
     pub(super) exit: watch::Receiver<Option<Exit>>,
     pub(super) stops: mpsc::Sender<Stop>,
     pub(super) talk: Talk,
+    /// On this system, if it is.
+    pub(super) inside: Option<Arc<Inside>>,
 }
 
 /// How its program is talked to.
@@ -46,12 +49,21 @@ pub(super) enum Talk {
 }
 
 /// Connects to a container's program.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Address(pub(super) SocketAddr);
+#[derive(Clone, Debug)]
+pub(super) struct Address {
+    pub(super) socket: SocketAddr,
+    pub(super) inside: Option<Arc<Inside>>,
+}
 
 impl Connect for Address {
     fn connect(&self) -> BoxFuture<'_, io::Result<Stream>> {
-        Box::pin(async { Ok(Stream::Tcp(TcpStream::connect(self.0).await?)) })
+        Box::pin(async {
+            let stream = match &self.inside {
+                Some(inside) => inside.connect(self.socket).await,
+                None => TcpStream::connect(self.socket).await,
+            };
+            Ok(Stream::Tcp(stream?))
+        })
     }
 }
 
@@ -73,7 +85,12 @@ impl Container {
             ready = ready => ready,
             exit = self.exited() => Err(ended(&exit).context("not ready")),
         };
-        ready.map_err(|error| not_ready(&error, &self.lines))
+        ready.map_err(|error| not_ready(&error, &self.lines))?;
+        if let Some(inside) = self.inside.clone() {
+            // Calls need not wait for it.
+            tokio::task::spawn_blocking(move || inside.wait_for_the_node());
+        }
+        Ok(())
     }
 
     /// What is wrong, with how the container ended if it did.

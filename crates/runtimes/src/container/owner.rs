@@ -28,6 +28,7 @@ use tokio::time::Instant;
 
 use super::engine::{Engine, remove, status};
 use super::gateway::Gateway;
+use super::inside::Inside;
 use super::lines::{Cutter, Lines};
 use super::network::Member;
 use crate::contract::lambda::LambdaApi;
@@ -66,12 +67,21 @@ pub(super) struct Stop {
     pub(super) removed: oneshot::Sender<()>,
 }
 
+/// Where a container is.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Place {
+    /// In the network of its app.
+    pub(super) address: Option<IpAddr>,
+    /// On this system, if it is.
+    pub(super) inside: Option<Arc<Inside>>,
+}
+
 impl Owner {
     /// Makes the container and says where it is; then keeps it until it ends, is stopped, or
     /// `stops` is dropped. Removes it in every case.
     pub(super) async fn own(
         self,
-        started: oneshot::Sender<Result<Option<IpAddr>, Error>>,
+        started: oneshot::Sender<Result<Place, Error>>,
         mut stops: mpsc::Receiver<Stop>,
     ) {
         // Not cancelled when nobody waits any more: the engine would go on making it.
@@ -84,7 +94,7 @@ impl Owner {
             }
         };
         let mut stop = None;
-        if started.send(Ok(made.address)).is_ok() {
+        if started.send(Ok(made.place.clone())).is_ok() {
             let ended = tokio::select! {
                 exit = self.ended(&made) => Some(exit),
                 order = stops.recv() => { stop = order; None }
@@ -130,12 +140,18 @@ impl Owner {
         // From here on it ends when this function fails.
         let made = Made {
             reading,
-            address: None,
+            place: Place::default(),
         };
         self.start().await?;
         let inspect = self.inspect().await;
         let inspect =
             inspect.map_err(|error| self.engine.failed("look at the container", &error))?;
+        let process = inspect.state.and_then(|state| state.pid);
+        let inside = inspect
+            .id
+            .zip(process)
+            .and_then(|(id, process)| Inside::of(&id, process))
+            .map(Arc::new);
         let networks = inspect
             .network_settings
             .and_then(|settings| settings.networks);
@@ -147,7 +163,10 @@ impl Owner {
                 .parse()
                 .ok()
         });
-        Ok(Made { address, ..made })
+        Ok(Made {
+            place: Place { address, inside },
+            ..made
+        })
     }
 
     async fn create(&self) -> Result<(), Error> {
@@ -277,7 +296,7 @@ impl Owner {
 
     /// Whether its program still takes connections; known only of one that listens.
     async fn is_there(&self, made: &Made) -> bool {
-        let Some((address, port)) = made.address.zip(self.port) else {
+        let Some((address, port)) = made.place.address.zip(self.port) else {
             return true;
         };
         let connected = TcpStream::connect(SocketAddr::new(address, port));
@@ -324,7 +343,7 @@ impl Owner {
 #[derive(Debug)]
 struct Made {
     reading: Reading,
-    address: Option<IpAddr>,
+    place: Place,
 }
 
 /// The task that reads its output; ends with this.

@@ -1,6 +1,6 @@
 //! A function whose image is in the engine, ready to start containers.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,7 +18,7 @@ use super::image::Ready;
 use super::instance::{Address, Container, Talk, ended, not_ready};
 use super::lines::Lines;
 use super::network::Held;
-use super::owner::Owner;
+use super::owner::{Owner, Place};
 use super::settings::{PORT, Wanted};
 use crate::contract::http::{HttpClient, Settings};
 
@@ -118,7 +118,7 @@ impl Function {
         let body = wanted.body();
         let (exit, exited) = watch::channel(None);
         let (stops, stopped) = mpsc::channel(1);
-        let (started, address) = oneshot::channel();
+        let (started, place) = oneshot::channel();
         let owner = Owner {
             engine: Arc::clone(&shared.engine),
             docker: docker.clone(),
@@ -132,12 +132,16 @@ impl Function {
             lambda: lambda.clone(),
         };
         tokio::spawn(owner.own(started, stopped));
-        let address = address
+        let Place { address, inside } = place
             .await
             .map_err(|_| Error::new(ErrorKind::Overloaded, "the node is stopping"))??;
         let talk = match (lambda, address, port) {
             (Some(api), _, _) => Talk::Lambda(api),
-            (None, Some(address), Some(port)) => Talk::Http(self.client(address, port)),
+            (None, Some(address), Some(port)) => {
+                let socket = SocketAddr::new(address, port);
+                let inside = inside.clone();
+                Talk::Http(self.client(Address { socket, inside }))
+            }
             _ => return Err(without_address(exited, &lines).await),
         };
         Ok(Container {
@@ -149,16 +153,16 @@ impl Function {
             exit: exited,
             stops,
             talk,
+            inside,
         })
     }
 
-    fn client(&self, address: IpAddr, port: u16) -> HttpClient {
+    fn client(&self, address: Address) -> HttpClient {
         let settings = Settings {
             function: self.spec.name.clone(),
             connections: self.slots().get() as usize,
         };
-        let connect = Arc::new(Address(SocketAddr::new(address, port)));
-        HttpClient::new(connect, &settings)
+        HttpClient::new(Arc::new(address), &settings)
     }
 
     fn slots(&self) -> NonZeroU32 {

@@ -156,7 +156,7 @@ pub(super) fn end_with_parent() -> io::Result<()> {
 // After the fork.
 
 /// Joins a namespace of kind `CLONE_NEW…`.
-pub(super) fn join(namespace: BorrowedFd<'_>, kind: c_int) -> io::Result<()> {
+pub(crate) fn join(namespace: BorrowedFd<'_>, kind: c_int) -> io::Result<()> {
     #[expect(unsafe_code, reason = "a plain system call")]
     // SAFETY: The descriptor is open; no memory is passed.
     let result = unsafe { libc::setns(namespace.as_raw_fd(), kind) };
@@ -196,8 +196,10 @@ pub(super) fn restrict_calls(filter: &[libc::sock_filter]) -> io::Result<()> {
     checked_long(result)
 }
 
-/// Lets this process, and what it starts, wait for the thread that woke it: sched(7), `SCHED_BATCH`.
-pub(super) fn be_a_batch_process() -> io::Result<()> {
+/// Lets a thread, and what it starts, wait for the one that woke it: sched(7), `SCHED_BATCH`. `None`
+/// is the caller's.
+pub(crate) fn make_batch(thread: Option<Pid>) -> io::Result<()> {
+    let thread = thread.map_or(0, |thread| thread.as_raw_nonzero().get());
     let priority: c_int = 0;
     #[expect(
         unsafe_code,
@@ -207,7 +209,7 @@ pub(super) fn be_a_batch_process() -> io::Result<()> {
     let result = unsafe {
         libc::syscall(
             libc::SYS_sched_setscheduler,
-            0,
+            thread,
             libc::SCHED_BATCH,
             &raw const priority,
         )

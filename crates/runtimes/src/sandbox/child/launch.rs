@@ -374,7 +374,7 @@ impl<'a> Plan<'a> {
         // A call that arrives must not push the node off the processor before it has sent the others
         // that wait. It costs the program none of its share, and is no protection, so that a kernel
         // without it will do.
-        let _ = kernel::be_a_batch_process();
+        let _ = kernel::make_batch(None);
         let _ = limit(Resource::Nofile, self.files_max);
         if let Some(seconds) = self.cpu_seconds {
             // Both limits are the same, because the first process of a pid namespace ignores what
