@@ -11,6 +11,7 @@ def handle(request):
     try:
         reading = request.json()
         score = BIAS + sum(weight * float(reading[name]) for name, weight in WEIGHTS.items())
-    except (KeyError, TypeError, ValueError) as error:
+        probability = 1 / (1 + math.exp(-score))
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         return 400, {"error": f"a reading has the numbers {', '.join(WEIGHTS)}: {error!r}"}
-    return {"probability": round(1 / (1 + math.exp(-score)), 4)}
+    return {"probability": round(probability, 4)}

@@ -19,8 +19,9 @@ const ENTRIES_MAX: usize = 500_000;
 /// Most folders below one another, as many as are unpacked.
 const DEPTH_MAX: usize = 128;
 
-/// Left out wherever it is: the history of the code is not the code.
-const LEFT_OUT: &str = ".git";
+/// Left out wherever they are: the history of the code is not the code, and npm's settings hold the
+/// keys of registries.
+const LEFT_OUT: [&str; 2] = [".git", ".npmrc"];
 
 /// Packs a folder into an uncompressed tar of at most `bytes_max` bytes. Symlinks are kept when they
 /// stay inside; they, pipes and devices are an error otherwise. Blocking.
@@ -94,7 +95,10 @@ impl Packer<'_> {
             }
         }
         names.sort_unstable();
-        for name in names.iter().filter(|name| *name != LEFT_OUT) {
+        for name in names {
+            if LEFT_OUT.iter().any(|left| name == *left) {
+                continue;
+            }
             self.entries += 1;
             if self.entries > ENTRIES_MAX {
                 return Err(self.too_many());

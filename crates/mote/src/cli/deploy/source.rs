@@ -101,6 +101,9 @@ fn npm(folder: &Path) -> Vec<&'static str> {
         "--ignore-scripts",
         "--no-audit",
         "--no-fund",
+        // Where no registry answers, that is said within seconds.
+        "--fetch-retries=1",
+        "--fetch-retry-maxtimeout=2000",
     ]
 }
 

@@ -255,6 +255,7 @@ fn a_folder_survives_packing() {
     fs::create_dir_all(at("lib/empty")).unwrap();
     fs::create_dir(at(".git")).unwrap();
     fs::write(at(".git/config"), "history").unwrap();
+    fs::write(at(".npmrc"), "keys").unwrap();
     fs::write(at("lib/z.py"), "z").unwrap();
     fs::write(at("handler.py"), "import lib").unwrap();
     fs::write(at(&"n".repeat(200)), "long").unwrap();
@@ -280,6 +281,7 @@ fn a_folder_survives_packing() {
     fs::set_permissions(at("run"), fs::Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(source.path(), fs::Permissions::from_mode(0o755)).unwrap();
     fs::remove_dir_all(at(".git")).unwrap();
+    fs::remove_file(at(".npmrc")).unwrap();
     assert_eq!(snapshot(&place.tree()), snapshot(source.path()));
 }
 
