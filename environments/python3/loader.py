@@ -14,6 +14,8 @@ JSON object in each packet:
 A worker reads requests from its stream and answers there: four bytes of length (big-endian), a JSON head,
 and the body whose length the head says. It ends after its number of calls, or when the stream ends.
 
+Without that socket, as in a container, it serves HTTP instead (`over_http.py`).
+
 The zygote is process 1 of its PID namespace: it reaps whatever ends, and a process that left its call's
 session is ended with the next call that ends. What a call does, a crash included, is that call's failure.
 Nothing beyond the standard library is used, and little of that, because a cold start pays for it.
@@ -36,7 +38,9 @@ WHY_CHARS_MAX = 1000
 
 
 def main(path):
-    control = _socket.socket(fileno=CONTROL)
+    control = control_socket()
+    if control is None:
+        return __import__("over_http").main(path, sys.modules[__name__])
     control.setblocking(True)
     os.set_inheritable(CONTROL, False)
     for stream in (sys.stdout, sys.stderr):
@@ -57,6 +61,13 @@ def main(path):
     gc.collect()
     gc.freeze()
     Zygote(control, call).run(name, threads)
+
+
+def control_socket():
+    try:
+        return _socket.socket(fileno=CONTROL)
+    except OSError:
+        return None
 
 
 # --- the code -------------------------------------------------------------------------------------------

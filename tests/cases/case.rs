@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `wasm = "…"` in `case.toml` | `wasm`: a component below the repository, a guest's code in the text format (`guest.wat`, see `mote_tests::guest::component_of_world`) or a whole module (`command.wat`) |
 //! | `fn.sh` | `stdio`: a process for each call |
-//! | `handler.py` | `zygote`: plain Python source |
+//! | `handler.py` | `zygote`: plain Python source; `mounted`: the same in a container |
 //! | `handler.py` and the shared `serve.py` | `http`: a server; `image`: the same in an image without an engine; `container`: in an engine |
 //!
 //! A form or a door that cannot do something is named with the reason, in `cannot` or in a step's
@@ -30,16 +30,18 @@ pub(crate) enum Form {
     Http,
     Image,
     Container,
+    Mounted,
 }
 
 impl Form {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Wasm,
         Self::Stdio,
         Self::Zygote,
         Self::Http,
         Self::Image,
         Self::Container,
+        Self::Mounted,
     ];
 
     pub(crate) const fn label(self) -> &'static str {
@@ -50,6 +52,7 @@ impl Form {
             Self::Http => "http",
             Self::Image => "image",
             Self::Container => "container",
+            Self::Mounted => "mounted",
         }
     }
 }
@@ -184,7 +187,9 @@ impl Case {
             let code = match form {
                 Form::Wasm => file.wasm.is_some(),
                 Form::Stdio => self.has("fn.sh"),
-                Form::Zygote | Form::Http | Form::Image | Form::Container => self.has("handler.py"),
+                Form::Zygote | Form::Http | Form::Image | Form::Container | Form::Mounted => {
+                    self.has("handler.py")
+                }
             };
             let excused = file.cannot.contains_key(&form);
             assert!(
@@ -249,7 +254,7 @@ impl Case {
         let runtime = match form {
             Form::Wasm => "wasm",
             Form::Stdio | Form::Zygote | Form::Http | Form::Image => "process",
-            Form::Container => "container",
+            Form::Container | Form::Mounted => "container",
         };
         set("runtime", runtime.into());
         let source = Source::new();
@@ -262,7 +267,10 @@ impl Case {
                 set("source", ".".into());
                 source.file("fn.sh", self.text("fn.sh"))
             }
-            Form::Zygote => {
+            Form::Zygote | Form::Mounted => {
+                if form == Form::Mounted {
+                    set("image", "mote-test/python".into());
+                }
                 set("source", ".".into());
                 source.file("handler.py", self.text("handler.py"))
             }

@@ -84,6 +84,7 @@ fn over_containers() {
     let up = Up::new().flag("--container-socket", socket.to_str().unwrap());
     let mut node = up.start();
     run(&node, Form::Container, None);
+    run(&node, Form::Mounted, None);
     node.stop();
     eventually("no container is left", || {
         engine.docker(&["ps", "-aq"]).is_empty()

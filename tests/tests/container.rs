@@ -74,6 +74,49 @@ fn containers_serve_sleep_die_and_leave_nothing() {
     assert!(!networks.contains("mote-"), "{networks}");
 }
 
+/// The image has the language, the node the code and its environment.
+#[test]
+fn plain_source_is_mounted_into_an_image() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let socket = engine.socket();
+    let mut node = Up::new()
+        .flag("--container-socket", socket.to_str().unwrap())
+        .start();
+    let lines = "runtime = \"container\"\nsource = \".\"\nimage = \"mote-test/python-node\"\nmemory = \"256MiB\"";
+    let script = "module.exports = (req, res) => res.json({ got: req.body });";
+    let javascript = Source::new().file("handler.js", script);
+    node.deploy_source(&javascript.manifest("js.code", lines));
+    assert_eq!(
+        node.post("/js.code", b"x").expect(200).text(),
+        r#"{"got":"x"}"#
+    );
+    let python = Source::new().file("handler.py", "count = 0\ndef handle(request):\n    global count\n    count += 1\n    return f'{count} {request.text()}'\n");
+    node.deploy_source(&python.manifest("py.code", lines));
+    for _ in 0..2 {
+        assert_eq!(node.post("/py.code", b"x").expect(200).text(), "1 x");
+    }
+
+    // What the image cannot run says so, and what a container does not do.
+    let image = "runtime = \"container\"\nsource = \".\"\nimage = \"mote-test/static\"";
+    let python = Source::new().file("handler.py", "def handle(request): return 1");
+    node.try_deploy_source(&python.manifest("no.code", image))
+        .failed(7, &["exec python3 failed"]);
+    let shell = Source::new().file("fn.sh", "cat");
+    node.try_deploy_source(&shell.manifest("sh.code", lines))
+        .failed(
+            2,
+            &["binary", "process for each call", "runtime = \"process\""],
+        );
+
+    // The code is there again after a restart.
+    node.kill();
+    node.restart();
+    assert_eq!(node.post("/py.code", b"y").expect(200).text(), "1 y");
+    node.stop();
+}
+
 /// The next start is quicker by it, but it takes one of the engine's few subnets.
 #[test]
 fn an_app_keeps_its_network_and_few_do_without_containers() {

@@ -197,10 +197,17 @@ fn function(
     let deserializer = toml::de::Deserializer::from(Spanned::new(span, table));
     let wire = spec::FunctionSpec::deserialize(deserializer).map_err(|error| lines.toml(&error))?;
     let doing = format!("function `{name}`");
-    let spec = wire
+    let mut spec = wire
         .into_core(name.clone())
         .map_err(|error| lines.at(at, error.context(doing)))?;
     let source = match (source, image) {
+        (Some(source), Some(image)) if spec.runtime == RuntimeKind::Container => {
+            let reference = reference(&image, lines)?;
+            if let Some(program) = &mut spec.program {
+                program.image = Some(reference);
+            }
+            path("source", &source, spec.runtime, lines)?
+        }
         (Some(_), Some(image)) => {
             return Err(lines
                 .bad(
@@ -247,19 +254,25 @@ fn image(
             .bad(at, "`image` is not for WebAssembly")
             .with_hint("write source = \"NAME.wasm\", or runtime = \"container\"")),
         (RuntimeKind::Process, _) => path("image", value, runtime, lines),
-        (RuntimeKind::Container, Some(text)) => {
-            let valid = !text.is_empty()
-                && text.len() <= REFERENCE_BYTES_MAX
-                && text.bytes().all(|byte| byte.is_ascii_graphic());
-            if valid {
-                return Ok(Source::Reference(text.to_owned()));
-            }
-            Err(lines
-                .bad(at, format!("image `{}` is not a reference", short(text)))
-                .with_hint("write a name such as image = \"python:3\" or one with a digest"))
-        }
-        (RuntimeKind::Container, None) => Err(lines.bad(at, "`image` is not a text")),
+        (RuntimeKind::Container, _) => reference(value, lines).map(Source::Reference),
     }
+}
+
+/// The name of an image in a container engine.
+fn reference(value: &Spanned<DeValue<'_>>, lines: Lines<'_>) -> Result<String, Error> {
+    let at = value.span().start;
+    let Some(text) = value.get_ref().as_str() else {
+        return Err(lines.bad(at, "`image` is not a text"));
+    };
+    let valid = !text.is_empty()
+        && text.len() <= REFERENCE_BYTES_MAX
+        && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if valid {
+        return Ok(text.to_owned());
+    }
+    Err(lines
+        .bad(at, format!("image `{}` is not a reference", short(text)))
+        .with_hint("write a name such as image = \"python:3\" or one with a digest"))
 }
 
 /// A function without `source` and `image`.
@@ -275,7 +288,9 @@ fn no_source(spec: &mote_core::spec::FunctionSpec) -> Result<Source, Error> {
             "write source = \".\" for a folder, image = \"FILE.tar\", or command = [\"/usr/bin/PROGRAM\"]",
         )),
         RuntimeKind::Container => Err(bad(format!("function `{name}` has no `image`"))
-            .with_hint("write image = \"NAME:TAG\", or source = \"IMAGE.tar\"")),
+            .with_hint(
+                "write image = \"NAME:TAG\", with source = \".\" for plain source; or source = \"IMAGE.tar\"",
+            )),
         RuntimeKind::Wasm => Err(bad(format!("function `{name}` has no `source`")).with_hint(
             format!("write source = \"{}.wasm\" below it", name.function()),
         )),
@@ -295,7 +310,7 @@ fn known_keys(
         }
         let mut all = known.to_vec();
         if !of.is_empty() {
-            all.extend(["source", "image"]);
+            all.push("source");
         }
         let hint = match nearest(name, &all) {
             Some(near) => format!("did you mean `{near}`?"),

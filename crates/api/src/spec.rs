@@ -68,6 +68,8 @@ pub struct FunctionSpec {
     pub cpus: Option<f64>,
     /// `best-effort`, or `required` to refuse where the system cannot isolate it in every way.
     pub isolation: Option<String>,
+    /// Of containers: the image that serves plain source.
+    pub image: Option<String>,
     /// Whether an image that is not on the node may be pulled.
     pub pull: Option<bool>,
 }
@@ -118,6 +120,7 @@ impl FunctionSpec {
         "processes",
         "cpus",
         "isolation",
+        "image",
         "pull",
     ];
 
@@ -135,6 +138,7 @@ impl FunctionSpec {
             processes: self.processes,
             cpus: self.cpus,
             isolation: self.isolation,
+            image: self.image,
             pull: self.pull,
         };
         let spec = mote_core::spec::FunctionSpec {
@@ -211,6 +215,7 @@ impl From<&mote_core::spec::FunctionSpec> for FunctionSpec {
             processes: program.processes,
             cpus: program.cpus,
             isolation: program.isolation,
+            image: program.image,
             pull: program.pull,
         }
     }

@@ -20,7 +20,9 @@ use mote_ingress::admin::{self, AdminConfig};
 use mote_ingress::workers::Workers;
 use mote_ingress::{coap, http};
 use mote_runtimes::container::{self, Containers};
+use mote_runtimes::environment::Environments;
 use mote_runtimes::process::{self, Process};
+use mote_runtimes::trees::Trees;
 use mote_runtimes::wasm::{self, CompileLimits, Wasm};
 use mote_store::artifacts::Artifacts;
 use mote_store::data_dir::DataDir;
@@ -100,9 +102,11 @@ fn control(config: &Config, data_dir: &DataDir) -> Result<Control, Error> {
     })?;
     let memory = MemoryBudget::new(config.memory_bytes_max);
     let tag = node_tag(data_dir);
+    let trees = Arc::new(Trees::new(data_dir.trees()));
+    let environments = Environments::open(&data_dir.environments())?;
     let process = Process::new(process::Config {
-        trees: data_dir.trees(),
-        environments: data_dir.environments(),
+        trees: Arc::clone(&trees),
+        environments: environments.clone(),
         program: std::env::current_exe()
             .map_err(|error| internal("cannot tell where this program is", &error))?,
         tag: tag.clone(),
@@ -112,6 +116,8 @@ fn control(config: &Config, data_dir: &DataDir) -> Result<Control, Error> {
         socket: config.container_socket.clone(),
         node: tag,
         cgroup_parent: config.container_cgroup_parent.clone(),
+        trees,
+        environments,
     });
     let runtimes = HashMap::from([
         (RuntimeKind::Wasm, Arc::new(wasm) as Arc<dyn Runtime>),

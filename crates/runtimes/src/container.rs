@@ -15,6 +15,7 @@ use mote_core::runtime::{Artifact, BoxFuture, Prepared, Runtime};
 use mote_core::spec::FunctionSpec;
 
 mod archive;
+mod code;
 mod engine;
 mod gateway;
 mod image;
@@ -27,6 +28,9 @@ mod prepared;
 mod settings;
 #[cfg(test)]
 mod tests;
+
+use crate::environment::Environments;
+use crate::trees::Trees;
 
 use self::engine::Engine;
 use self::image::Images;
@@ -52,6 +56,10 @@ pub struct Config {
     pub node: String,
     /// The control group below which the engine puts the containers.
     pub cgroup_parent: Option<String>,
+    /// Unpacked artifacts; the runtime of processes sweeps them.
+    pub trees: Arc<Trees>,
+    /// What serves plain source.
+    pub environments: Environments,
 }
 
 /// The container runtime.

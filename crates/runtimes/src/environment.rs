@@ -28,6 +28,10 @@ use mote_core::spec::Contract;
 
 /// The name of an environment's manifest.
 pub const FILE_NAME: &str = "environment.toml";
+/// Where a function finds its code.
+pub(crate) const APP: &str = "/app";
+/// Where it finds its environment.
+pub(crate) const ENVIRONMENT: &str = "/environment";
 /// Where a handler's name goes in a command.
 const HANDLER: &str = "{handler}";
 /// The folder of the built-in ones, which is no user's.
@@ -147,6 +151,31 @@ impl Environments {
                 let handler = environment.handler(&has)?.to_owned();
                 Some((environment, handler))
             })
+    }
+
+    /// The environment that serves this code, and its handler: the one of this name, or else the
+    /// first that knows a file of it. Fails with `BadRequest` when there is none. Blocking.
+    pub fn for_code(
+        &self,
+        name: Option<&str>,
+        has: impl Fn(&str) -> bool,
+    ) -> Result<(Environment, String), Error> {
+        let Some(name) = name else {
+            return self.detect(has).ok_or_else(|| {
+                let files = Self::builtin_files().join(", ");
+                Error::new(ErrorKind::BadRequest, "nothing in the code says how to run it").with_hint(
+                    format!("write command = [\"./PROGRAM\"] in the manifest, or name the handler one of {files}"),
+                )
+            });
+        };
+        let environment = self.find(name)?;
+        let handler = environment.handler(has).map(str::to_owned);
+        let files = environment.files.join(", ");
+        let handler = handler.ok_or_else(|| {
+            let message = format!("environment `{name}` finds none of {files} in the code");
+            Error::new(ErrorKind::BadRequest, message)
+        })?;
+        Ok((environment, handler))
     }
 
     /// The names of all, sorted. Blocking.

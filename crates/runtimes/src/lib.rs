@@ -15,3 +15,4 @@ pub mod heap;
 mod origin;
 pub mod sandbox;
 pub mod tree;
+pub mod trees;

@@ -6,10 +6,9 @@
 //! cannot see into, and which ends when none of them runs (`apps`). A program that makes a process
 //! for each call is `stdio`, one that stays is `served`.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use mote_core::error::{Error, ErrorKind};
 use mote_core::memory::MemoryBudget;
@@ -21,7 +20,7 @@ use self::function::ProcessFunction;
 use self::plan::Plan;
 use crate::environment::Environments;
 use crate::sandbox::cgroup::{self, Cgroup, Cgroups};
-use crate::tree::{self, Tree};
+use crate::trees::Trees;
 
 mod apps;
 mod connect;
@@ -35,10 +34,10 @@ mod stdio;
 /// How the runtime is set up.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Folder of unpacked artifacts; nobody else may write to it.
-    pub trees: PathBuf,
-    /// Folder of environments: the built-in ones are written there, users add theirs.
-    pub environments: PathBuf,
+    /// Unpacked artifacts. This runtime sweeps them for all.
+    pub trees: Arc<Trees>,
+    /// What serves plain source.
+    pub environments: Environments,
     /// The node's own program, which is started again for each sandbox.
     pub program: PathBuf,
     /// What tells this node's cgroups from those of others on the same machine.
@@ -56,28 +55,16 @@ pub struct Process {
 #[derive(Debug)]
 struct Shared {
     config: Config,
-    environments: Environments,
     cgroups: Cgroups,
     apps: Apps,
     /// Numbers the cgroups.
     cgroups_made: AtomicU64,
-    /// Trees that something uses or makes right now, by name.
-    held: Mutex<HashMap<String, Weak<TreeHold>>>,
-}
-
-/// A tree that may not be deleted, and the right to unpack it.
-#[derive(Debug)]
-struct TreeHold {
-    name: String,
-    /// Held while it is unpacked.
-    making: tokio::sync::Mutex<()>,
 }
 
 impl Process {
-    /// Writes the built-in environments, removes the cgroups of an earlier node with this tag that
-    /// was killed, and finds out which cgroups there are. Blocking.
+    /// Removes the cgroups of an earlier node with this tag that was killed, and finds out which
+    /// cgroups there are. Blocking.
     pub fn new(config: Config) -> Result<Self, Error> {
-        let environments = Environments::open(&config.environments)?;
         if let Err(error) = Cgroups::clear(&config.tag) {
             tracing::warn!(%error, "could not remove what an earlier run left");
         }
@@ -86,49 +73,15 @@ impl Process {
         Ok(Self {
             shared: Arc::new(Shared {
                 config,
-                environments,
                 cgroups,
                 apps,
                 cgroups_made: AtomicU64::new(0),
-                held: Mutex::default(),
             }),
         })
     }
 }
 
 impl Shared {
-    /// Keeps a tree from being swept for as long as the result lives.
-    fn hold(&self, name: &str) -> Arc<TreeHold> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.retain(|_, hold| hold.strong_count() > 0);
-        if let Some(hold) = held.get(name).and_then(Weak::upgrade) {
-            return hold;
-        }
-        let hold = Arc::new(TreeHold {
-            name: name.to_owned(),
-            making: tokio::sync::Mutex::default(),
-        });
-        held.insert(name.to_owned(), Arc::downgrade(&hold));
-        hold
-    }
-
-    /// The tree of an artifact, unpacked if it is not there yet.
-    async fn tree(&self, artifact: &Artifact, hold: &TreeHold) -> Result<(PathBuf, Tree), Error> {
-        let _making = hold.making.lock().await;
-        let into = self.config.trees.join(&hold.name);
-        let source = artifact.path.clone();
-        let unpacking = tokio::task::spawn_blocking(move || {
-            let tree = match tree::known(&into) {
-                Some(tree) => tree,
-                None => tree::unpack(&source, &into, &tree::Limits::default())?,
-            };
-            Ok((into, tree))
-        });
-        unpacking.await.map_err(|error| {
-            Error::new(ErrorKind::Internal, format!("unpacking failed: {error}"))
-        })?
-    }
-
     /// A cgroup with the limits of one instance of this function.
     fn cgroup(&self, spec: &FunctionSpec) -> Result<Cgroup, Error> {
         let program = spec.program.clone().unwrap_or_default();
@@ -168,9 +121,9 @@ impl Runtime for Process {
     ) -> BoxFuture<'a, Result<Arc<dyn Prepared>, Error>> {
         Box::pin(async move {
             let shared = &self.shared;
-            let hold = shared.hold(&artifact.digest.to_string());
-            let (folder, tree) = shared.tree(artifact, &hold).await?;
-            let plan = Plan::new(spec, &folder, &tree, &shared.environments)?;
+            let hold = shared.config.trees.hold(artifact);
+            let (folder, tree) = shared.config.trees.unpacked(artifact, &hold).await?;
+            let plan = Plan::new(spec, &folder, &tree, &shared.config.environments)?;
             let isolation = shared.isolation(spec).await?;
             let image = Image {
                 file: hold.name.clone(),
@@ -183,27 +136,7 @@ impl Runtime for Process {
     }
 
     fn sweep(&self, used: &dyn Fn(&str) -> bool) -> Result<(), Error> {
-        let trees = &self.shared.config.trees;
-        let failed = |error: std::io::Error| {
-            let message = format!("cannot clean `{}`: {error}", trees.display());
-            Error::new(ErrorKind::Internal, message)
-        };
-        for entry in std::fs::read_dir(trees).map_err(failed)? {
-            let file = entry.map_err(failed)?.file_name();
-            let Some(file) = file.to_str() else {
-                continue;
-            };
-            let name = file.split_once('.').map_or(file, |(name, _)| name);
-            let held = {
-                let held = &self.shared.held;
-                let held = held.lock().unwrap_or_else(PoisonError::into_inner);
-                held.get(name).is_some_and(|hold| hold.strong_count() > 0)
-            };
-            if !held && !used(name) {
-                tree::remove(&trees.join(name)).map_err(failed)?;
-            }
-        }
-        Ok(())
+        self.shared.config.trees.sweep(used)
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -245,6 +245,12 @@ fn programs_name_their_code_in_several_ways() {
         source(&format!("{container}image = \"python:3\"")),
         Source::Reference("python:3".to_owned())
     );
+    let code =
+        format!("version = 1\n[function.f]\n{container}source = \".\"\nimage = \"python:3\"\n");
+    let function = parse(&code).unwrap().functions.remove(0);
+    assert_eq!(function.source, Source::Path(".".into()));
+    let program = function.spec.program.unwrap();
+    assert_eq!(program.image.as_deref(), Some("python:3"));
     assert_eq!(
         source(&format!("{container}source = \"image.tar\"")),
         Source::Path("image.tar".into())

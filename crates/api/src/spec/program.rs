@@ -74,6 +74,8 @@ pub struct ProgramKeys {
     pub cpus: Option<f64>,
     /// What to do without isolation.
     pub isolation: Option<String>,
+    /// What serves plain source in a container.
+    pub image: Option<String>,
     /// Whether to pull.
     pub pull: Option<bool>,
 }
@@ -89,6 +91,12 @@ impl ProgramKeys {
                     "take it away, or write runtime = \"process\" or runtime = \"container\"",
                 )),
             };
+        }
+        if runtime == RuntimeKind::Process && self.image.is_some() {
+            return Err(bad(
+                "`image` names an image of a container engine, and this is a process".to_owned(),
+            )
+            .with_hint("write runtime = \"container\", or deploy the image as the code"));
         }
         let default = Program::default();
         let label = |contract: &Contract| contract.label();
@@ -109,6 +117,7 @@ impl ProgramKeys {
             processes: self.processes.unwrap_or(default.processes),
             cpus: self.cpus.unwrap_or(default.cpus),
             isolation,
+            image: self.image,
             pull: self.pull.unwrap_or(default.pull),
         }))
     }
@@ -124,6 +133,7 @@ impl ProgramKeys {
             ("processes", self.processes.is_some()),
             ("cpus", self.cpus.is_some()),
             ("isolation", self.isolation.is_some()),
+            ("image", self.image.is_some()),
             ("pull", self.pull.is_some()),
         ];
         let first = written.iter().find(|(_, written)| *written);
@@ -146,6 +156,7 @@ impl From<Option<&Program>> for ProgramKeys {
             processes: Some(program.processes),
             cpus: Some(program.cpus),
             isolation: Some(program.isolation.label().to_owned()),
+            image: program.image.clone(),
             pull: Some(program.pull),
         }
     }

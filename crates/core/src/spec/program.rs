@@ -99,6 +99,9 @@ pub struct Program {
     pub cpus: f64,
     /// What to do where the system cannot isolate it in every way.
     pub isolation: Isolation,
+    /// Of containers: the image that serves plain source, by its name in the engine. `None`: the
+    /// artifact is or names the image.
+    pub image: Option<String>,
     /// Of containers: whether an image that is not on the node may be pulled.
     pub pull: bool,
 }
@@ -115,6 +118,7 @@ impl Default for Program {
             processes: 64,
             cpus: 1.0,
             isolation: Isolation::BestEffort,
+            image: None,
             pull: false,
         }
     }

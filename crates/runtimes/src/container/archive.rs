@@ -253,7 +253,7 @@ impl<F: Read + Seek> Index<F> {
         }
         if self.find("index.json").is_none() {
             return Err(bad("the archive holds no image: it has neither manifest.json nor index.json").with_hint(
-                "deploy the tar that `docker save` or an OCI tool writes; for plain source write runtime = \"process\"",
+                "deploy the tar that `docker save` or an OCI tool writes; for plain source write runtime = \"process\", or image = \"NAME:TAG\" beside it",
             ));
         }
         let mut manifest = self.json("index.json")?;
@@ -346,7 +346,7 @@ fn blob(digest: &Value) -> Result<String, Error> {
 }
 
 /// Checks a reference: it becomes a part of a path of the engine's API.
-fn check_reference(reference: &str) -> Result<String, Error> {
+pub(super) fn check_reference(reference: &str) -> Result<String, Error> {
     let valid = reference.len() <= REFERENCE_MAX
         && reference.starts_with(|first: char| first.is_ascii_alphanumeric())
         && !reference.contains("..")

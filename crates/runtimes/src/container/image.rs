@@ -18,9 +18,10 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use mote_core::digest::Digest;
 use mote_core::error::{Error, ErrorKind};
 use mote_core::runtime::{Artifact, Image};
+use mote_core::spec::Program;
 use tokio::time::Instant;
 
-use super::archive::{Archive, Source};
+use super::archive::{Archive, Source, check_reference};
 use super::engine::{Connected, Engine, status};
 
 /// Longest pull or load.
@@ -62,7 +63,7 @@ impl Images {
         engine: &Engine,
         connected: &Connected,
         artifact: &Artifact,
-        pull: bool,
+        program: &Program,
     ) -> Result<Ready, Error> {
         let recorded = artifact
             .image
@@ -73,13 +74,20 @@ impl Images {
         {
             return checked(id, inspect, connected);
         }
-        let (path, architecture) = (artifact.path.clone(), connected.architecture.clone());
-        let source = tokio::task::spawn_blocking(move || Source::read(&path, &architecture)).await;
-        let source =
-            source.map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))??;
+        let source = match &program.image {
+            Some(reference) => Source::Reference(check_reference(reference)?),
+            None => {
+                let (path, architecture) = (artifact.path.clone(), connected.architecture.clone());
+                let read = move || Source::read(&path, &architecture);
+                let source = tokio::task::spawn_blocking(read).await;
+                source.map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))??
+            }
+        };
         let (name, found) = match &source {
             Source::Reference(reference) => {
-                let found = self.refer(engine, connected, reference, pull).await?;
+                let found = self
+                    .refer(engine, connected, reference, program.pull)
+                    .await?;
                 (reference.clone(), found)
             }
             Source::Archive(archive) => {

@@ -35,6 +35,8 @@ pub(super) struct Container {
     pub(super) lines: Arc<Lines>,
     pub(super) exit: watch::Receiver<Option<Exit>>,
     pub(super) stops: mpsc::Sender<Stop>,
+    /// The path that answers when it is ready.
+    pub(super) ready: Option<String>,
     pub(super) talk: Talk,
     /// On this system, if it is.
     pub(super) inside: Option<Arc<Inside>>,
@@ -70,11 +72,7 @@ impl Connect for Address {
 impl Container {
     /// Waits until the program takes calls. Fails with how it ended when it ended before.
     pub(super) async fn ready(&self, within: Duration) -> Result<(), Error> {
-        let path = self
-            .spec
-            .program
-            .as_ref()
-            .and_then(|program| program.ready.as_deref());
+        let path = self.ready.as_deref();
         let ready = async {
             match &self.talk {
                 Talk::Http(client) => client.ready(path, within).await,

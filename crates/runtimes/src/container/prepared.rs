@@ -12,6 +12,7 @@ use mote_core::spec::{Contract, FunctionSpec, INSTANCES_MAX, Isolation, Program}
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Shared;
+use super::code::Code;
 use super::engine::Connected;
 use super::gateway::Gateway;
 use super::image::Ready;
@@ -36,6 +37,8 @@ pub(super) struct Function {
     contract: Contract,
     version: String,
     ready: Ready,
+    /// Of plain source.
+    code: Option<Code>,
     missing: Vec<&'static str>,
     _network: Held,
 }
@@ -52,14 +55,18 @@ impl Function {
         check_grants(spec)?;
         let ready = shared
             .images
-            .ready(&shared.engine, &connected, artifact, program.pull)
+            .ready(&shared.engine, &connected, artifact, &program)
             .await?;
+        let code = match &program.image {
+            Some(_) => Some(Code::of(&shared.config, &program, artifact).await?),
+            None => None,
+        };
         let config = ready.inspect.config.as_ref();
         let starts = |words: Option<&Vec<String>>| words.is_some_and(|words| !words.is_empty());
         let image_starts = config.is_some_and(|config| {
             starts(config.cmd.as_ref()) || starts(config.entrypoint.as_ref())
         });
-        if program.command.is_empty() && !image_starts {
+        if code.is_none() && program.command.is_empty() && !image_starts {
             return Err(
                 Error::new(ErrorKind::BadRequest, "the image says no command to start")
                     .with_hint("write command = [\"/program\", \"argument\"]"),
@@ -68,7 +75,11 @@ impl Function {
         Ok(Self {
             shared: Arc::clone(shared),
             spec: Arc::clone(spec),
-            contract: program.contract.unwrap_or(Contract::Http),
+            contract: match &code {
+                Some(code) => code.contract,
+                None => program.contract.unwrap_or(Contract::Http),
+            },
+            code,
             program,
             version: artifact.digest.short(),
             ready,
@@ -102,6 +113,10 @@ impl Function {
         } else {
             let listens = self.program.port.unwrap_or(PORT);
             gateway.env.push(("PORT", listens.to_string()));
+            if self.code.is_some() {
+                // Not only on loopback, as its loader does in a sandbox.
+                gateway.env.push(("HOST", "0.0.0.0".to_owned()));
+            }
             port = Some(listens);
         }
         let empty = bollard::models::ImageConfig::default();
@@ -114,6 +129,7 @@ impl Function {
             network: &member.network,
             cgroup_parent: shared.config.cgroup_parent.as_deref(),
             env: &gateway.env,
+            code: self.code.as_ref(),
         };
         let body = wanted.body();
         let (exit, exited) = watch::channel(None);
@@ -152,6 +168,11 @@ impl Function {
             lines,
             exit: exited,
             stops,
+            ready: self
+                .program
+                .ready
+                .clone()
+                .or_else(|| self.code.as_ref()?.ready.clone()),
             talk,
             inside,
         })

@@ -13,7 +13,9 @@ use bollard::models::{
 };
 use mote_core::spec::FunctionSpec;
 
+use super::code::Code;
 use super::engine::NODE_LABEL;
+use crate::environment::APP;
 
 /// Where a program of contract `http` listens when its spec does not say.
 pub(super) const PORT: u16 = 8080;
@@ -43,6 +45,8 @@ pub(super) struct Wanted<'a> {
     pub(super) cgroup_parent: Option<&'a str>,
     /// Variables of the contract; they win over those of the spec.
     pub(super) env: &'a [(&'static str, String)],
+    /// Plain source that the image serves.
+    pub(super) code: Option<&'a Code>,
 }
 
 impl Wanted<'_> {
@@ -62,10 +66,11 @@ impl Wanted<'_> {
             ("mote.version", self.version),
         ];
         // A command replaces what the image starts, its entry point too.
-        let (entrypoint, cmd) = if program.command.is_empty() {
+        let command = self.code.map_or(&program.command, |code| &code.command);
+        let (entrypoint, cmd) = if command.is_empty() {
             (None, None)
         } else {
-            (Some(program.command.clone()), Some(Vec::new()))
+            (Some(command.clone()), Some(Vec::new()))
         };
         ContainerCreateBody {
             hostname: Some(self.spec.name.function().to_owned()),
@@ -73,6 +78,7 @@ impl Wanted<'_> {
             env: Some(env),
             entrypoint,
             cmd,
+            working_dir: self.code.map(|_| APP.to_owned()),
             attach_stdout: Some(true),
             attach_stderr: Some(true),
             // An image's own check would use the container's time; the contract tells more.
@@ -150,11 +156,14 @@ impl Wanted<'_> {
 
     fn mounts(&self) -> Vec<Mount> {
         let grants = self.spec.allow.read.iter();
-        grants
-            .map(|grant| Mount {
+        let grants = grants.map(|grant| (&*grant.host, grant.guest.as_str()));
+        let code = self.code.iter().flat_map(|code| &code.mounts);
+        let code = code.map(|(host, guest)| (&**host, *guest));
+        code.chain(grants)
+            .map(|(host, guest)| Mount {
                 typ: Some(MountType::BIND),
-                source: Some(grant.host.to_string_lossy().into_owned()),
-                target: Some(grant.guest.clone()),
+                source: Some(host.to_string_lossy().into_owned()),
+                target: Some(guest.to_owned()),
                 read_only: Some(true),
                 bind_options: Some(MountBindOptions {
                     propagation: Some(MountBindOptionsPropagationEnum::PRIVATE),
@@ -204,6 +213,7 @@ mod tests {
             network: "mote-n1-home",
             cgroup_parent: None,
             env: &[("PORT", "8080".to_owned())],
+            code: None,
         };
         wanted.body()
     }

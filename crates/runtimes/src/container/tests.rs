@@ -20,6 +20,8 @@ use mote_core::spec::{Contract, DirectoryGrant, FunctionSpec, Program, RuntimeKi
 use tokio::time::timeout;
 
 use super::{Config, Containers};
+use crate::environment::Environments;
+use crate::trees::Trees;
 
 mod artifact;
 mod contract;
@@ -56,7 +58,15 @@ impl Node {
         };
         let tag = format!("{tag}{}", std::process::id());
         let socket = PathBuf::from(socket);
+        let folder = tempfile::tempdir().unwrap();
+        let places = ["trees", "environments"].map(|name| folder.path().join(name));
+        for place in &places {
+            std::fs::create_dir(place).unwrap();
+        }
+        let [trees, environments] = places;
         let config = Config {
+            trees: Arc::new(Trees::new(trees)),
+            environments: Environments::open(&environments).unwrap(),
             socket: Some(socket.clone()),
             node: tag.clone(),
             cgroup_parent: None,
@@ -65,7 +75,7 @@ impl Node {
             containers: Containers::new(config),
             tag,
             socket,
-            folder: tempfile::tempdir().unwrap(),
+            folder,
             log: Arc::default(),
         })
     }

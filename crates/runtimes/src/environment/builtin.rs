@@ -32,7 +32,7 @@ macro_rules! builtin {
 
 /// All of them, in the order in which they are asked whether they know a function.
 pub(super) const ALL: &[Builtin] = &[
-    builtin!("python3", "loader.py"),
+    builtin!("python3", "loader.py", "over_http.py"),
     builtin!("nodejs", "loader.cjs"),
     builtin!("binary"),
 ];

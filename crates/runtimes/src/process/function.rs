@@ -8,12 +8,13 @@ use mote_core::runtime::{BoxFuture, Image, Instance, Instances, Prepared};
 use mote_core::spec::{Contract, FunctionSpec};
 use tokio::sync::Mutex;
 
+use super::Shared;
 use super::plan::Plan;
 use super::root::SeatedRoot;
 use super::served::Served;
 use super::stdio::Stdio;
-use super::{Shared, TreeHold};
 use crate::environment::Serving;
+use crate::trees::Hold;
 
 /// One version of a function.
 pub(super) struct ProcessFunction {
@@ -23,7 +24,7 @@ pub(super) struct ProcessFunction {
     image: Image,
     isolation: String,
     root: Mutex<Weak<SeatedRoot>>,
-    _tree: Arc<TreeHold>,
+    _tree: Arc<Hold>,
 }
 
 impl ProcessFunction {
@@ -32,7 +33,7 @@ impl ProcessFunction {
         spec: &Arc<FunctionSpec>,
         plan: Plan,
         image: Image,
-        tree: Arc<TreeHold>,
+        tree: Arc<Hold>,
         isolation: String,
     ) -> Self {
         Self {

@@ -6,14 +6,10 @@ use std::path::{Component, Path, PathBuf};
 use mote_core::error::{Error, ErrorKind};
 use mote_core::spec::{Contract, FunctionSpec, Program};
 
-use crate::environment::{Environment, Environments, Serving};
+use crate::environment::{APP, ENVIRONMENT, Environment, Environments, Serving};
 use crate::sandbox::root::{Base, Bind, Root};
 use crate::tree::{self, ImageConfig, Kind, Tree};
 
-/// Where a program finds its code.
-const APP: &str = "/app";
-/// Where it finds its environment.
-const ENVIRONMENT: &str = "/environment";
 /// Where programs are looked for, if nothing else says so.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -117,25 +113,8 @@ fn of_environment(
     environments: &Environments,
 ) -> Result<Plan, Error> {
     let has = |file: &str| folder.join(file).is_file();
-    let found = match &program.environment {
-        Some(name) => {
-            let environment = environments.find(name)?;
-            let handler = environment.handler(has).map(str::to_owned);
-            let files = environment.files.join(", ");
-            let handler = handler.ok_or_else(|| {
-                let message = format!("environment `{name}` finds none of {files} in the code");
-                Error::new(ErrorKind::BadRequest, message)
-            })?;
-            (environment, handler)
-        }
-        None => environments.detect(has).ok_or_else(|| {
-            let files = Environments::builtin_files().join(", ");
-            Error::new(ErrorKind::BadRequest, "nothing in the code says how to run it").with_hint(
-                format!("write command = [\"./PROGRAM\"] in the manifest, or name the handler one of {files}"),
-            )
-        })?,
-    };
-    let (environment, handler) = found;
+    let name = program.environment.as_deref();
+    let (environment, handler) = environments.for_code(name, has)?;
     let Environment { folder: own, .. } = &environment;
     Ok(Plan {
         serving: match program.contract {

@@ -189,6 +189,8 @@ struct Program {
     processes: u32,
     cpus: f64,
     isolation: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    image: Option<String>,
     pull: bool,
 }
 
@@ -359,6 +361,7 @@ impl Program {
             processes,
             cpus,
             isolation,
+            image,
             pull,
         } = program;
         Self {
@@ -371,6 +374,7 @@ impl Program {
             processes: *processes,
             cpus: *cpus,
             isolation: isolation.label().to_owned(),
+            image: image.clone(),
             pull: *pull,
         }
     }
@@ -397,6 +401,7 @@ impl Program {
             processes: self.processes,
             cpus: self.cpus,
             isolation: labelled(name, "isolation", &self.isolation, isolations)?,
+            image: self.image,
             pull: self.pull,
         })
     }

@@ -65,6 +65,7 @@ fn program() -> impl Strategy<Value = spec::Program> {
         vec(any::<String>(), 0..3),
         option::of(any::<String>()),
         option::of(any::<String>()),
+        option::of(any::<String>()),
     );
     let numbers = (
         option::of(any::<u16>()),
@@ -73,7 +74,7 @@ fn program() -> impl Strategy<Value = spec::Program> {
         quarters(),
     );
     (how, texts, numbers).prop_map(
-        |((contract, isolation, pull), (command, environment, ready), numbers)| {
+        |((contract, isolation, pull), (command, environment, ready, image), numbers)| {
             let (port, tmp_bytes, processes, cpus) = numbers;
             spec::Program {
                 contract,
@@ -85,6 +86,7 @@ fn program() -> impl Strategy<Value = spec::Program> {
                 processes,
                 cpus,
                 isolation,
+                image,
                 pull,
             }
         },
