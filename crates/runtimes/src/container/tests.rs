@@ -165,10 +165,11 @@ impl Node {
         )
     }
 
-    /// Waits until the engine has nothing of this node.
+    /// Waits until the engine has no container of this node; the network of the one app may rest, as
+    /// long as it has functions.
     async fn gone(&self) {
         let gone = async {
-            while self.left().await != (0, 0) {
+            while !matches!(self.left().await, (0, 0 | 1)) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
