@@ -1,7 +1,8 @@
 """Serves a Python handler over HTTP/1.1 on $PORT, with a process forked for each call.
 
 For where no node forks for it: in a container. A call sees what it sees elsewhere, globals as they were
-after the import included. The node is the only client; it bounds bodies and time.
+after the import included. The node bounds bodies and time; whatever else reaches the port is of the same app,
+and bounded by the container's memory and processes.
 """
 
 import gc

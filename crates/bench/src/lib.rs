@@ -3,7 +3,8 @@
 //! A promise about speed is worth something only when anybody can repeat the measurement, so the load generator, the
 //! servers that results are compared with and the table of promised ratios ship with the product.
 //! `load` drives one server, `baseline` is the least that any server on the same libraries must cost, `compare`
-//! holds a node against those, `link` puts an emulated network between two hosts, and `programs` holds what it does for programs and containers against the bare program.
+//! holds a node against those, and `programs` holds what it does for programs and containers against the bare program.
+//! `link` puts an emulated network between two hosts.
 //!
 //! What is not here: anything that knows how a node works inside. The testbed sees what a client sees, and what the
 //! kernel says about the process it measures.

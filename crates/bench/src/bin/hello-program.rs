@@ -2,7 +2,8 @@
 //!
 //! With `$PORT` it is an HTTP/1.1 server with a thread for each connection, without it a program for one call: body on
 //! standard input, reply on standard output. `$LISTEN` is the address, every one by default, or `unix` for the socket
-//! at `$MOTE_SOCKET` instead of the port; `$WORK_ROUNDS` makes each call compute for so long. `hello-program calibrate` prints how many rounds take a millisecond here.
+//! at `$MOTE_SOCKET` instead of the port; `$WORK_ROUNDS` makes each call compute for so long. `hello-program calibrate`
+//! prints how many rounds take a millisecond here.
 //! It is linked statically and needs nothing else in its root. How many calls it serves at once is bounded by whoever
 //! limits its threads: a connection that gets none is closed. It ends with SIGTERM.
 
