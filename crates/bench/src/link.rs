@@ -18,6 +18,8 @@ use std::thread;
 use anyhow::{Context, Result, anyhow};
 use serde::Serialize;
 
+use crate::compare::process;
+
 pub use self::host::Host;
 pub use self::model::{Fate, Model};
 pub use self::relay::Direction;
@@ -30,6 +32,7 @@ pub struct Link {
     pub near: Host,
     /// The far one, at 10.77.0.2.
     pub far: Host,
+    impairments: Impairments,
     stop: Arc<AtomicBool>,
     threads: Vec<thread::JoinHandle<Result<Direction>>>,
 }
@@ -68,13 +71,14 @@ impl Link {
         Ok(Self {
             near,
             far,
+            impairments: impairments.clone(),
             stop,
             threads,
         })
     }
 
     /// Ends it and tells what became of the packets.
-    pub fn down(mut self, impairments: &Impairments) -> Result<Report> {
+    pub fn down(mut self) -> Result<Report> {
         self.stop.store(true, Ordering::Relaxed);
         let mut directions = self.threads.drain(..).map(|thread| {
             let joined = thread.join();
@@ -82,7 +86,7 @@ impl Link {
         });
         let mut next = || directions.next().context("the link has two directions")?;
         Ok(Report {
-            settings: impairments.clone(),
+            settings: self.impairments.clone(),
             there: next()?,
             back: next()?,
         })
@@ -145,7 +149,7 @@ pub fn across(settings: &Settings) -> Result<(ExitStatus, Report)> {
     command.args(arguments);
     let status = link.near.spawn(command)?.wait()?;
     drop(server);
-    Ok((status, link.down(&impairments)?))
+    Ok((status, link.down()?))
 }
 
 /// The far host's command, which ends with this.
@@ -153,8 +157,7 @@ struct Served(Child);
 
 impl Drop for Served {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        // A node that is not killed leaves nothing behind. Nothing is left to do about what cannot be ended.
+        let _ended = process::stop("the far host's command", &mut self.0);
     }
 }

@@ -82,7 +82,7 @@ fn delay_deviation_and_loss_are_as_asked() {
     for _ in 0..ATTEMPTS {
         let Some(link) = up(&cloud) else { return };
         let delays = one_way(&link, PACKETS);
-        let report = link.down(&cloud).unwrap();
+        let report = link.down().unwrap();
         let lost = f64::from(PACKETS) - delays.len() as f64;
         // What the link says is what sockets saw.
         assert_eq!(report.there.sent, u64::from(PACKETS));

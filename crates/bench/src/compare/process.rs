@@ -104,26 +104,30 @@ impl Server {
 
     /// Asks the server to end, and makes it end when it does not.
     pub(crate) fn stop(&mut self) -> Result<()> {
-        if self.child.try_wait()?.is_some() {
+        stop(&self.name, &mut self.child)
+    }
+}
+
+/// Asks a program to end, and makes it end when it does not.
+pub(crate) fn stop(name: &str, child: &mut Child) -> Result<()> {
+    if child.try_wait()?.is_some() {
+        return Ok(());
+    }
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    kill_process(pid.context("a child's id is positive")?, Signal::TERM)?;
+    let until = Instant::now() + STOP_TIMEOUT;
+    while Instant::now() < until {
+        if child.try_wait()?.is_some() {
             return Ok(());
         }
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        kill_process(pid.context("a child's id is positive")?, Signal::TERM)?;
-        let until = Instant::now() + STOP_TIMEOUT;
-        while Instant::now() < until {
-            if self.child.try_wait()?.is_some() {
-                return Ok(());
-            }
-            thread::sleep(STOP_POLL);
-        }
-        self.child.kill()?;
-        self.child.wait()?;
-        bail!(
-            "{} did not end within {} s of SIGTERM",
-            self.name,
-            STOP_TIMEOUT.as_secs()
-        )
+        thread::sleep(STOP_POLL);
     }
+    child.kill()?;
+    child.wait()?;
+    bail!(
+        "{name} did not end within {} s of SIGTERM",
+        STOP_TIMEOUT.as_secs()
+    )
 }
 
 impl Drop for Server {
