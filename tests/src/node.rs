@@ -24,6 +24,8 @@ use crate::program::{Ended, clean, command, mote, run};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How much of a node's log is kept.
 const LOG_BYTES_MAX: usize = 1 << 20;
+/// How long a node that nobody stopped may take to end when its test does.
+const END_MAX: Duration = Duration::from_secs(3);
 /// The addresses that let the system pick the ports; flags that come later replace them.
 const ANY_PORT: [(&str, &str); 3] = [
     ("--http", "127.0.0.1:0"),
@@ -408,6 +410,11 @@ impl Drop for Running {
                 .unwrap_or_else(|poisoned| poisoned.into_inner());
             let end = log.len().saturating_sub(8 << 10);
             eprintln!("the node logged:\n{}", String::from_utf8_lossy(&log[end..]));
+        }
+        // A node that is killed leaves its cgroups for its next start, and this one's folder has none.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM);
+            within(END_MAX, || self.child.try_wait().ok().flatten());
         }
         // Both fail only when it has ended already.
         let _ = self.child.kill();
