@@ -6,10 +6,10 @@ use std::fmt;
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The machine, its state and the command that repeats the measurement.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Environment {
     /// Kernel release, as `uname -r` prints it.
     pub kernel: String,
@@ -20,7 +20,7 @@ pub struct Environment {
     /// Load average of the last minute when the stamp was taken, so a busy machine shows.
     pub load_average: f64,
     /// Version of the testbed.
-    pub version: &'static str,
+    pub version: String,
     /// The command line that repeats the measurement.
     pub command: String,
     /// Seconds since 1970 when the stamp was taken.
@@ -40,7 +40,7 @@ impl Environment {
                 .next()
                 .and_then(|word| word.parse().ok())
                 .unwrap_or(f64::NAN),
-            version: env!("CARGO_PKG_VERSION"),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
             command: std::env::args().collect::<Vec<_>>().join(" "),
             unix_seconds: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
