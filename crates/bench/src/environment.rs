@@ -6,7 +6,7 @@ use std::fmt;
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The machine, its state and the command that repeats the measurement.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -18,6 +18,7 @@ pub struct Environment {
     /// Processors this process may use.
     pub cores: usize,
     /// Load average of the last minute when the stamp was taken, so a busy machine shows.
+    #[serde(deserialize_with = "number_or_nothing")]
     pub load_average: f64,
     /// Version of the testbed.
     pub version: String,
@@ -58,6 +59,11 @@ impl fmt::Display for Environment {
         )?;
         write!(f, "command       {}", self.command)
     }
+}
+
+/// JSON has no word for a number that is none, and writes `null`.
+fn number_or_nothing<'a, D: Deserializer<'a>>(stored: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(stored)?.unwrap_or(f64::NAN))
 }
 
 fn first_line(path: &str) -> String {

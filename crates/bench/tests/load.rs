@@ -125,6 +125,28 @@ fn http_counts_are_exact() {
 }
 
 #[test]
+fn a_stored_report_holds_the_whole_distribution() {
+    let server = Baseline::http();
+    let report = load::run(&options(&server.target, 3, 20)).unwrap();
+    let counts: u64 = report.histogram.iter().map(|(_, count)| count).sum();
+    assert_eq!(counts, 60, "{report}");
+    assert!(report.histogram.is_sorted_by(|a, b| a.0 < b.0));
+    let longest = report.histogram.last().unwrap().0;
+    assert!((longest - report.latency_us.max).abs() < 1e-9, "{report}");
+    let mut half = 0;
+    let middle = report.histogram.iter().find(|(_, count)| {
+        half += count;
+        half >= 30
+    });
+    assert!((middle.unwrap().0 - report.latency_us.p50).abs() < 1e-9);
+    let stored = serde_json::to_string(&report).unwrap();
+    let again: Report = serde_json::from_str(&stored).unwrap();
+    assert_eq!((again.ok, &again.failed), (60, &report.failed));
+    assert_eq!(again.histogram, report.histogram);
+    assert_eq!(again.environment.command, report.environment.command);
+}
+
+#[test]
 fn coap_counts_are_exact_with_a_thousand_clients() {
     let server = Baseline::coap();
     let report = load::run(&options(&server.target, 1024, 5)).unwrap();
