@@ -8,6 +8,7 @@
 //! A run is bounded by its duration or its number of requests, and one timeout more.
 
 mod options;
+mod plan;
 mod report;
 
 mod drive;
@@ -16,6 +17,7 @@ mod tally;
 
 mod http;
 mod http_reply;
+mod http_request;
 
 mod coap;
 mod coap_message;
@@ -32,7 +34,7 @@ use crate::footprint::Footprint;
 use self::coap::Endpoint;
 use self::drive::{Client, Lane, Pace, Schedule, drive};
 use self::http::Connection;
-use self::options::{Door, Length, Plan};
+use self::plan::{Length, Plan, Target};
 use self::report::Window;
 use self::tally::Tally;
 
@@ -53,9 +55,13 @@ pub fn run(options: &Options) -> Result<Report> {
         Footprint::of(pid)?;
     }
     allow_descriptors(plan.clients)?;
-    let (tally, schedule, server) = match plan.door {
-        Door::Http => run_clients(&plan, options.server_pid, Connection::open)?,
-        Door::Coap => run_clients(&plan, options.server_pid, Endpoint::open)?,
+    let (tally, schedule, server) = match &plan.target {
+        Target::Http(target) => run_clients(&plan, options.server_pid, |index, lane| {
+            Connection::open(index, &plan, target, lane)
+        })?,
+        Target::Coap(target) => run_clients(&plan, options.server_pid, |index, lane| {
+            Endpoint::open(index, &plan, target, lane)
+        })?,
     };
     let end = schedule
         .end
@@ -66,16 +72,16 @@ pub fn run(options: &Options) -> Result<Report> {
 }
 
 fn run_clients<C: Client + Send>(
-    plan: &Arc<Plan>,
+    plan: &Plan,
     server_pid: Option<u32>,
-    open: impl Fn(usize, &Arc<Plan>, &Lane) -> Result<C>,
+    open: impl Fn(usize, &Lane) -> Result<C>,
 ) -> Result<(Tally, Schedule, Option<Window>)> {
     let mut fleets = Vec::with_capacity(plan.threads);
     for number in 0..plan.threads {
         let lane = Lane::new()?;
         let share = plan.clients / plan.threads + usize::from(number < plan.clients % plan.threads);
         let clients = (0..share)
-            .map(|index| open(index, plan, &lane))
+            .map(|index| open(index, &lane))
             .collect::<Result<Vec<C>>>()?;
         fleets.push((lane, clients));
     }
@@ -154,6 +160,7 @@ fn schedule(plan: &Plan, start: Instant) -> Schedule {
         measure_from,
         end,
         timeout: plan.timeout,
+        chain: plan.chain,
         pace,
     }
 }

@@ -13,12 +13,12 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::coap_message::{self, Kind, Message, TOKEN_BYTES};
-use super::drive::{Client, Lane};
-use super::options::Plan;
+use super::coap_message::{self, BODY_BYTES_MAX, Head, Kind, Message, TOKEN_BYTES};
+use super::drive::{Client, Job, Lane};
+use super::plan::Plan;
 use super::tally::Outcome;
 
 /// RFC 7252 §4.8, MAX_RETRANSMIT.
@@ -31,13 +31,40 @@ const IDS: u32 = 1 << 16;
 const BUFFER_BYTES_TOTAL: usize = 1 << 20;
 const BUFFER_BYTES_MIN: usize = 256 << 10;
 
+/// One server and what to ask it.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) address: SocketAddr,
+    head: Head,
+    /// All of the request, without id and token.
+    request: Vec<u8>,
+}
+
+impl Target {
+    pub(super) fn new(address: SocketAddr, head: Head, body: &[u8]) -> Result<Self> {
+        ensure!(
+            body.len() <= BODY_BYTES_MAX,
+            "body of {} bytes does not fit one datagram, use at most {BODY_BYTES_MAX}",
+            body.len()
+        );
+        Ok(Self {
+            address,
+            request: head.with(body),
+            head,
+        })
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Endpoint {
     index: usize,
     plan: Arc<Plan>,
+    target: Arc<Target>,
     socket: UdpSocket,
     /// The request of this endpoint, with the id and token of the last sending.
     request: Vec<u8>,
+    /// Body of the last reply, when a chain goes on with it.
+    body: Vec<u8>,
     id: u16,
     ids_left: u32,
     token: u32,
@@ -55,11 +82,16 @@ struct Flight {
 }
 
 impl Endpoint {
-    pub(super) fn open(index: usize, plan: &Arc<Plan>, lane: &Lane) -> Result<Self> {
-        let socket = open_socket(plan).with_context(|| {
+    pub(super) fn open(
+        index: usize,
+        plan: &Arc<Plan>,
+        target: &Arc<Target>,
+        lane: &Lane,
+    ) -> Result<Self> {
+        let socket = open_socket(target.address, plan.clients).with_context(|| {
             format!(
                 "cannot open a socket to {}, is it a local route?",
-                plan.address
+                target.address
             )
         })?;
         lane.poller.watch(&socket, index)?;
@@ -67,8 +99,10 @@ impl Endpoint {
         Ok(Self {
             index,
             plan: Arc::clone(plan),
+            target: Arc::clone(target),
             socket,
-            request: plan.request.clone(),
+            request: target.request.clone(),
+            body: Vec::new(),
             id: first_id(),
             ids_left: IDS,
             token: random.u32(..),
@@ -80,7 +114,7 @@ impl Endpoint {
     /// Sends the request with a new id and a new token.
     fn send_fresh(&mut self, lane: &mut Lane, now: Instant, deadline: Instant) -> io::Result<()> {
         if self.ids_left == 0 {
-            self.socket = open_socket(&self.plan)?;
+            self.socket = open_socket(self.target.address, self.plan.clients)?;
             lane.poller.watch(&self.socket, self.index)?;
             lane.wire.connects += 1;
             self.ids_left = IDS;
@@ -155,6 +189,10 @@ impl Endpoint {
         if self.flight.is_none() || !message.is_response() {
             return None;
         }
+        if self.plan.chain > 1 {
+            self.body.clear();
+            self.body.extend_from_slice(message.payload);
+        }
         let outcome = self.plan.expect.judge(message.status(), message.payload);
         Some(self.end(outcome))
     }
@@ -165,8 +203,13 @@ impl Endpoint {
 }
 
 impl Client for Endpoint {
-    fn begin(&mut self, lane: &mut Lane, now: Instant, deadline: Instant) -> Option<Outcome> {
-        let sent = self.send_fresh(lane, now, deadline);
+    fn begin(&mut self, lane: &mut Lane, job: Job) -> Option<Outcome> {
+        if job.follows {
+            self.target.head.write(&[], &self.body, &mut self.request);
+        } else if self.plan.chain > 1 {
+            self.request.clone_from(&self.target.request);
+        }
+        let sent = self.send_fresh(lane, job.now, job.deadline);
         sent.is_err().then(|| self.end(Outcome::Transport))
     }
 
@@ -224,14 +267,13 @@ impl Client for Endpoint {
 }
 
 /// Connected, so that the kernel drops what comes from elsewhere and reports a closed port.
-fn open_socket(plan: &Plan) -> io::Result<UdpSocket> {
-    let address: SocketAddr = plan.address;
+fn open_socket(address: SocketAddr, clients: usize) -> io::Result<UdpSocket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::DGRAM,
         Some(Protocol::UDP),
     )?;
-    let share = (BUFFER_BYTES_TOTAL / plan.clients).max(BUFFER_BYTES_MIN);
+    let share = (BUFFER_BYTES_TOTAL / clients).max(BUFFER_BYTES_MIN);
     // The kernel lowers what exceeds its own limit, and one request in flight needs little.
     socket.set_recv_buffer_size(share)?;
     socket.set_nonblocking(true)?;

@@ -2,7 +2,8 @@
 //!
 //! One thread owns its clients and shares nothing while it runs. Each client has at most one request in flight and at
 //! most a few entries in the timer heap, so memory does not grow with rate or time.
-//! In the closed loop a client's next request starts when the last one ended. In the open loop requests are numbered
+//! An operation is one request, or a chain of them on one client; each reply has the timeout to arrive in.
+//! In the closed loop a client's next operation starts when the last one ended. In the open loop operations are numbered
 //! and number `k` is due at `start + k / rate`; latency counts from then, so a server (or a generator) that stalls is
 //! charged for every request that it kept waiting. A due request that finds no free client within the timeout has failed.
 
@@ -41,10 +42,19 @@ impl Lane {
     }
 }
 
+/// One request to send.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Job {
+    pub(super) now: Instant,
+    pub(super) deadline: Instant,
+    /// It goes on with a chain: its body is that of the last reply.
+    pub(super) follows: bool,
+}
+
 /// One connection or socket. Each method may end the request in flight; then it returns how.
 pub(super) trait Client {
-    /// Sends the next request.
-    fn begin(&mut self, lane: &mut Lane, now: Instant, deadline: Instant) -> Option<Outcome>;
+    /// Sends a request.
+    fn begin(&mut self, lane: &mut Lane, job: Job) -> Option<Outcome>;
     /// The socket may be readable or writable.
     fn ready(&mut self, lane: &mut Lane, now: Instant) -> Option<Outcome>;
     /// The time of [`Client::next_wake`] has come.
@@ -61,6 +71,8 @@ pub(super) struct Schedule {
     /// End of the measured window, when it is known beforehand.
     pub(super) end: Option<Instant>,
     pub(super) timeout: Duration,
+    /// Requests of one operation.
+    pub(super) chain: u32,
     pub(super) pace: Pace,
 }
 
@@ -83,6 +95,11 @@ impl Schedule {
         #[expect(clippy::cast_precision_loss, reason = "exact below 2^53 requests")]
         let seconds = number as f64 / rate;
         self.start + Duration::from_secs_f64(seconds)
+    }
+
+    /// Whether what happens now belongs to the measured window.
+    fn inside(&self, now: Instant) -> bool {
+        now >= self.measure_from && self.end.is_none_or(|end| now <= end)
     }
 }
 
@@ -109,8 +126,11 @@ struct Slot<C> {
     /// The earliest entry in the heap that is this slot's.
     armed: Option<Instant>,
     resting_until: Option<Instant>,
-    /// When the request in flight was due, and whether it is measured.
+    /// When the operation was due, and whether it is measured.
     due: Instant,
+    /// For the request in flight, and how many follow it.
+    deadline: Instant,
+    following: u32,
     busy: bool,
     measured: bool,
     measured_sent: u64,
@@ -125,6 +145,8 @@ impl<C> Slot<C> {
             armed: None,
             resting_until: None,
             due: now,
+            deadline: now,
+            following: 0,
             busy: false,
             measured: false,
             measured_sent: 0,
@@ -261,6 +283,7 @@ impl<C: Client> Drive<C> {
     fn begin(&mut self, index: usize, now: Instant, due: Instant, measured: bool) {
         let slot = &mut self.slots[index];
         slot.due = due;
+        slot.following = self.schedule.chain - 1;
         slot.busy = true;
         slot.measured = measured;
         self.busy += 1;
@@ -268,9 +291,18 @@ impl<C: Client> Drive<C> {
             slot.measured_sent += 1;
             self.tally.sent += 1;
         }
-        let outcome = slot
-            .client
-            .begin(&mut self.lane, now, due + self.schedule.timeout);
+        self.send(index, now, due + self.schedule.timeout, false);
+    }
+
+    fn send(&mut self, index: usize, now: Instant, deadline: Instant, follows: bool) {
+        let slot = &mut self.slots[index];
+        slot.deadline = deadline;
+        let job = Job {
+            now,
+            deadline,
+            follows,
+        };
+        let outcome = slot.client.begin(&mut self.lane, job);
         self.after(index, outcome);
     }
 
@@ -283,12 +315,18 @@ impl<C: Client> Drive<C> {
             return;
         };
         let now = Instant::now();
-        let latency = now.saturating_duration_since(slot.due);
-        let outcome = if latency > self.schedule.timeout && outcome != Outcome::Transport {
+        let outcome = if now > slot.deadline && outcome != Outcome::Transport {
             Outcome::Timeout
         } else {
             outcome
         };
+        if outcome == Outcome::Ok && slot.following > 0 {
+            slot.following -= 1;
+            self.tally.replies_in_window += u64::from(self.schedule.inside(now));
+            self.send(index, now, now + self.schedule.timeout, true);
+            return;
+        }
+        let latency = now.saturating_duration_since(slot.due);
         slot.busy = false;
         self.busy -= 1;
         if slot.measured {
@@ -305,8 +343,7 @@ impl<C: Client> Drive<C> {
     }
 
     fn count_window(&mut self, outcome: Outcome, now: Instant) {
-        let inside =
-            now >= self.schedule.measure_from && self.schedule.end.is_none_or(|end| now <= end);
+        let inside = self.schedule.inside(now);
         if inside && !matches!(outcome, Outcome::Timeout | Outcome::Transport) {
             self.tally.replies_in_window += 1;
         }

@@ -1,6 +1,7 @@
-//! One HTTP/1.1 connection that sends the same request again and again.
+//! One HTTP/1.1 connection that sends the same request again and again, or a new connection for each request.
 //!
-//! The request is a fixed string of bytes, so sending is one write and receiving mostly one read. A connection that
+//! The request is a fixed string of bytes, so sending is one write and receiving mostly one read; only in a chain it
+//! is put together anew, with the body of the last reply. A connection that
 //! the server closes, that breaks or that did not answer in time is replaced when the next request is due; its
 //! connecting counts into that request's latency, as it does for every client.
 
@@ -12,41 +13,81 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::drive::{Client, Lane};
+use super::drive::{Client, Job, Lane};
 use super::http_reply::{Reader, Reply};
-use super::options::Plan;
+use super::http_request::Head;
+use super::plan::Plan;
 use super::tally::Outcome;
 
 /// Before the run starts the server may be slow to accept a thousand connections.
 const FIRST_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// One server and what to ask it.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) address: SocketAddr,
+    head: Head,
+    /// All of the request.
+    pub(super) request: Vec<u8>,
+}
+
+impl Target {
+    pub(super) fn new(address: SocketAddr, head: Head, body: &[u8]) -> Self {
+        Self {
+            address,
+            request: head.with(body),
+            head,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Connection {
     index: usize,
     plan: Arc<Plan>,
+    target: Arc<Target>,
     socket: Option<TcpStream>,
     reader: Reader,
+    /// The request in flight when it is not the target's.
+    following: Option<Vec<u8>>,
     written: usize,
+    /// Body of the last reply, when a chain goes on with it.
+    body: Vec<u8>,
     /// Set while a request is in flight.
     deadline: Option<Instant>,
 }
 
 impl Connection {
-    /// Connects, so that the run starts with open connections and a wrong address is found at once.
-    pub(super) fn open(index: usize, plan: &Arc<Plan>, lane: &Lane) -> Result<Self> {
-        let stream = TcpStream::connect_timeout(&plan.address, FIRST_CONNECT_TIMEOUT)
+    /// Connects, so that the run starts with open connections and a wrong address is found at once. Without
+    /// keep-alive the connection has shown what it is for.
+    pub(super) fn open(
+        index: usize,
+        plan: &Arc<Plan>,
+        target: &Arc<Target>,
+        lane: &Lane,
+    ) -> Result<Self> {
+        let stream = TcpStream::connect_timeout(&target.address, FIRST_CONNECT_TIMEOUT)
             .with_context(|| {
-                format!("cannot connect to {}, is the server running?", plan.address)
+                format!(
+                    "cannot connect to {}, is the server running?",
+                    target.address
+                )
             })?;
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
-        lane.poller.watch(&stream, index)?;
+        let socket = plan.keep_alive.then_some(stream);
+        if let Some(stream) = &socket {
+            lane.poller.watch(stream, index)?;
+        }
         Ok(Self {
             index,
             plan: Arc::clone(plan),
-            socket: Some(stream),
+            target: Arc::clone(target),
+            socket,
             reader: Reader::new(plan.head_request),
+            following: None,
             written: 0,
+            body: Vec::new(),
             deadline: None,
         })
     }
@@ -57,7 +98,11 @@ impl Connection {
             Ok(Some(reply)) => {
                 let body = self.reader.body(&reply);
                 let outcome = self.plan.expect.judge(reply.status, body);
-                if !reply.keep_alive {
+                if self.plan.chain > 1 {
+                    self.body.clear();
+                    self.body.extend_from_slice(body);
+                }
+                if !(reply.keep_alive && self.plan.keep_alive) {
                     self.socket = None;
                 }
                 self.deadline = None;
@@ -72,7 +117,7 @@ impl Connection {
         let Some(socket) = &mut self.socket else {
             return Err(io::ErrorKind::NotConnected.into());
         };
-        let request = &self.plan.request;
+        let request = self.following.as_ref().unwrap_or(&self.target.request);
         while self.written < request.len() {
             // A socket that is still connecting is not writable yet.
             match socket.write(&request[self.written..]) {
@@ -128,22 +173,27 @@ impl Connection {
 }
 
 impl Client for Connection {
-    fn begin(&mut self, lane: &mut Lane, _now: Instant, deadline: Instant) -> Option<Outcome> {
+    fn begin(&mut self, lane: &mut Lane, job: Job) -> Option<Outcome> {
         self.reader.reset();
         self.written = 0;
-        self.deadline = Some(deadline);
+        self.deadline = Some(job.deadline);
+        self.following = job.follows.then(|| self.target.head.with(&self.body));
         if self.socket.is_none() {
-            match connect(self.plan.address) {
+            match connect(self.target.address) {
                 Ok(socket) if lane.poller.watch(&socket, self.index).is_ok() => {
                     lane.wire.connects += 1;
                     self.socket = Some(socket);
+                }
+                Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+                    lane.wire.no_port += 1;
+                    return Some(self.give_up(Outcome::Transport));
                 }
                 _ => return Some(self.give_up(Outcome::Transport)),
             }
         }
         // Nothing can have come back yet: leave the reading to the next event.
         let socket = self.socket.as_mut()?;
-        match socket.write(&self.plan.request) {
+        match socket.write(self.following.as_ref().unwrap_or(&self.target.request)) {
             Ok(written) => {
                 self.written = written;
                 None

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::options::{Door, Plan};
+use super::plan::{Plan, Target};
 use super::tally::Tally;
 use crate::environment::Environment;
 use crate::footprint::Footprint;
@@ -28,6 +28,12 @@ pub struct Report {
     pub threads: usize,
     /// Requests per second that were due (open loop), or nothing (closed loop).
     pub rate: Option<f64>,
+    /// Requests of one operation. Where it is more than one, counts, rate and latency below are of operations.
+    #[serde(default = "one")]
+    pub chain: u32,
+    /// Whether connections were used again, or one opened for each request.
+    #[serde(default = "yes")]
+    pub keep_alive: bool,
     /// Length of the measured window.
     pub seconds: f64,
     /// Measured requests that were sent. `ok` and `failed` together are these and the ones never sent.
@@ -153,13 +159,15 @@ impl Report {
             late: tally.late,
             waited: tally.waited,
         };
-        let failed = Failed::new(plan.door, tally);
+        let failed = Failed::new(&plan.target, tally);
         let warnings = warnings(plan, tally, &generator);
         Self {
             target: target.to_owned(),
             clients: plan.clients,
             threads: plan.threads,
             rate: plan.rate,
+            chain: plan.chain,
+            keep_alive: plan.keep_alive,
             seconds,
             sent: tally.sent,
             ok: tally.ok,
@@ -191,6 +199,12 @@ fn warnings(plan: &Plan, tally: &Tally, generator: &Generator) -> Vec<String> {
             plan.threads
         ));
     }
+    if tally.wire.no_port > 0 {
+        warnings.push(format!(
+            "{} connections could not be opened because all local ports were taken: lower --rate, or leave out --no-keep-alive",
+            tally.wire.no_port
+        ));
+    }
     if tally.unsent > 0 {
         warnings.push(format!(
             "{} requests were due and not sent: all {} clients were waiting for answers, lower --rate or raise --clients",
@@ -213,7 +227,7 @@ fn warnings(plan: &Plan, tally: &Tally, generator: &Generator) -> Vec<String> {
 }
 
 impl Failed {
-    fn new(door: Door, tally: &Tally) -> Self {
+    fn new(target: &Target, tally: &Tally) -> Self {
         let by_status: u64 = tally.by_status.values().sum();
         Self {
             total: tally.timeout + tally.wrong_body + tally.transport + tally.unsent + by_status,
@@ -224,9 +238,9 @@ impl Failed {
             status: tally
                 .by_status
                 .iter()
-                .map(|(status, &count)| match door {
-                    Door::Http => (status.to_string(), count),
-                    Door::Coap => (format!("{}.{:02}", status / 100, status % 100), count),
+                .map(|(status, &count)| match target {
+                    Target::Http(_) => (status.to_string(), count),
+                    Target::Coap(_) => (format!("{}.{:02}", status / 100, status % 100), count),
                 })
                 .collect(),
         }
@@ -286,8 +300,20 @@ impl fmt::Display for Report {
         writeln!(f, "target        {}", self.target)?;
         writeln!(
             f,
-            "load          {pace}, {} clients, {} thread(s), {:.2} s",
-            self.clients, self.threads, self.seconds
+            "load          {pace}, {} clients, {} thread(s), {:.2} s{}{}",
+            self.clients,
+            self.threads,
+            self.seconds,
+            if self.chain > 1 {
+                format!(", chains of {}", self.chain)
+            } else {
+                String::new()
+            },
+            if self.keep_alive {
+                ""
+            } else {
+                ", a connection each"
+            }
         )?;
         writeln!(
             f,
@@ -379,6 +405,15 @@ impl fmt::Display for Server {
             megabytes(self.pss_mb_after)
         )
     }
+}
+
+/// Reports from before there were chains.
+fn one() -> u32 {
+    1
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn micros(duration: Duration) -> f64 {

@@ -63,6 +63,8 @@ pub(super) struct Wire {
     /// The server answered from an earlier exchange with the same id, see `coap`.
     pub(super) id_collisions: u64,
     pub(super) malformed: u64,
+    /// Connections that could not be opened because all local ports were taken.
+    pub(super) no_port: u64,
 }
 
 /// Counts of one thread, or of several added up.
@@ -173,6 +175,7 @@ impl Wire {
         self.retransmissions += other.retransmissions;
         self.id_collisions += other.id_collisions;
         self.malformed += other.malformed;
+        self.no_port += other.no_port;
     }
 }
 

@@ -1,0 +1,51 @@
+//! An HTTP/1.1 request as bytes: all of it once, or its head with another body each time.
+
+use anyhow::{Context, Result};
+
+/// Everything before the length of the body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Head(Vec<u8>);
+
+impl Head {
+    /// Checks what the command line says about the request.
+    pub(super) fn new(
+        uri: &http::Uri,
+        method: &str,
+        headers: &[String],
+        keep_alive: bool,
+    ) -> Result<Self> {
+        http::Method::from_bytes(method.as_bytes())
+            .with_context(|| format!("method `{method}` is not a method"))?;
+        let path = uri
+            .path_and_query()
+            .map_or("/", http::uri::PathAndQuery::as_str);
+        let authority = uri.authority().map_or("", http::uri::Authority::as_str);
+        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {authority}\r\n");
+        if !keep_alive {
+            head.push_str("connection: close\r\n");
+        }
+        for header in headers {
+            let (name, value) = header.split_once(':').with_context(|| {
+                format!("header `{header}` has no colon, write \"name: value\"")
+            })?;
+            let name = http::HeaderName::from_bytes(name.trim().as_bytes())
+                .with_context(|| format!("header name `{name}` is not valid"))?;
+            let value = value.trim();
+            http::HeaderValue::from_str(value)
+                .with_context(|| format!("header value `{value}` is not valid"))?;
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        Ok(Self(head.into_bytes()))
+    }
+
+    /// The whole request.
+    pub(super) fn with(&self, body: &[u8]) -> Vec<u8> {
+        let mut request = self.0.clone();
+        if !body.is_empty() {
+            request.extend_from_slice(format!("content-length: {}\r\n", body.len()).as_bytes());
+        }
+        request.extend_from_slice(b"\r\n");
+        request.extend_from_slice(body);
+        request
+    }
+}
