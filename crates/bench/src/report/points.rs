@@ -1,0 +1,102 @@
+//! The points of the matrix in the order of the experiment file, and what is the same about their runs.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use super::Material;
+use super::sample::Sample;
+use crate::environment::Environment;
+use crate::results::{Published, Run};
+
+/// All repetitions of one test at one point.
+#[derive(Debug, Clone)]
+pub(super) struct Point<'a> {
+    pub(super) test: &'a str,
+    pub(super) axes: &'a BTreeMap<String, String>,
+    pub(super) sample: Sample<'a>,
+}
+
+/// Every point that has a run.
+pub(super) fn all(material: &Material) -> Vec<Point<'_>> {
+    let mut groups: BTreeMap<(&str, &BTreeMap<String, String>), Vec<&Run>> = BTreeMap::new();
+    for run in &material.runs {
+        groups.entry((&run.test, &run.axes)).or_default().push(run);
+    }
+    let mut points: Vec<Point<'_>> = groups
+        .into_iter()
+        .map(|((test, axes), mut runs)| {
+            runs.sort_by_key(|run| run.repetition);
+            Point {
+                test,
+                axes,
+                sample: Sample::new(runs),
+            }
+        })
+        .collect();
+    let names = material.axis_names();
+    points.sort_by(|a, b| {
+        let mut order = self::order(material, "test", a.test, b.test);
+        for name in &names {
+            let [a, b] = [a, b].map(|point| point.axes.get(*name).map_or("", String::as_str));
+            order = order.then_with(|| self::order(material, name, a, b));
+        }
+        order
+    });
+    points
+}
+
+/// Which value of an axis comes first: the order of the file, then numbers by size, then names.
+pub(super) fn order(material: &Material, axis: &str, a: &str, b: &str) -> Ordering {
+    let listed: &[String] = if axis == "test" {
+        &material.tests
+    } else {
+        let found = material.axes.iter().find(|(name, _)| name == axis);
+        found.map_or(&[], |(_, values)| values)
+    };
+    let place = |value: &str| {
+        listed
+            .iter()
+            .position(|listed| listed == value)
+            .unwrap_or(usize::MAX)
+    };
+    let by_size = match (a.parse::<f64>(), b.parse::<f64>()) {
+        (Ok(a), Ok(b)) => a.total_cmp(&b),
+        _ => Ordering::Equal,
+    };
+    place(a).cmp(&place(b)).then(by_size).then_with(|| a.cmp(b))
+}
+
+/// Whether a paper's number stands for this point.
+pub(super) fn is_published_for(
+    published: &Published,
+    test: &str,
+    axes: &BTreeMap<String, String>,
+) -> bool {
+    published.test == test
+        && published
+            .only
+            .iter()
+            .all(|(axis, value)| axes.get(axis) == Some(value))
+}
+
+/// The machines and versions that runs were taken with: the first stamp of each, by time.
+pub(super) fn environments(material: &Material) -> Vec<&Environment> {
+    let mut stamps: Vec<&Environment> = material.runs.iter().map(|run| &run.environment).collect();
+    stamps.sort_by_key(|stamp| stamp.unix_seconds);
+    let mut distinct: Vec<&Environment> = Vec::new();
+    for stamp in stamps {
+        if !distinct.iter().any(|known| is_same_place(known, stamp)) {
+            distinct.push(stamp);
+        }
+    }
+    distinct
+}
+
+/// Whether two numbers with these stamps may be held against each other.
+pub(super) fn is_same_place(a: &Environment, b: &Environment) -> bool {
+    let key = |stamp: &Environment| {
+        let texts = [&stamp.kernel, &stamp.cpu, &stamp.version];
+        (texts.map(String::clone), stamp.cores)
+    };
+    key(a) == key(b)
+}
