@@ -7,8 +7,6 @@
 
 mod table;
 
-pub(crate) mod process;
-
 mod rows;
 
 mod measure;

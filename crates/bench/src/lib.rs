@@ -18,6 +18,10 @@ pub mod programs;
 pub mod link;
 pub mod report;
 pub mod results;
+pub mod testbed;
+
+mod cgroup;
+mod process;
 
 pub mod environment;
 pub mod footprint;

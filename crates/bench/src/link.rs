@@ -18,7 +18,7 @@ use std::thread;
 use anyhow::{Context, Result, anyhow};
 use serde::Serialize;
 
-use crate::compare::process;
+use crate::process;
 
 pub use self::host::Host;
 pub use self::model::{Fate, Model};
@@ -32,7 +32,7 @@ pub struct Link {
     pub near: Host,
     /// The far one, at 10.77.0.2.
     pub far: Host,
-    impairments: Impairments,
+    impairments: [Impairments; 2],
     stop: Arc<AtomicBool>,
     threads: Vec<thread::JoinHandle<Result<Direction>>>,
 }
@@ -40,8 +40,8 @@ pub struct Link {
 /// What became of the packets.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// What was asked for, the same in both directions.
-    pub settings: Impairments,
+    /// What was asked for, there and back.
+    pub settings: [Impairments; 2],
     /// From the near host to the far one.
     pub there: Direction,
     /// From the far host to the near one.
@@ -49,14 +49,18 @@ pub struct Report {
 }
 
 impl Link {
-    /// Makes both hosts and the link. `seed`: the same fates for the same packets. Needs root and `/dev/net/tun`.
-    pub fn up(impairments: &Impairments, seed: u64) -> Result<Self> {
-        impairments.check()?;
+    /// Makes both hosts and the link, with what is done to packets there and back. `seed`: the same fates for the same
+    /// packets. Needs root and `/dev/net/tun`.
+    pub fn up(impairments: [Impairments; 2], seed: u64) -> Result<Self> {
+        for direction in &impairments {
+            direction.check()?;
+        }
         let near = Host::new("10.77.0.1", "10.77.0.2")?;
         let far = Host::new("10.77.0.2", "10.77.0.1")?;
         let stop = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
-        for (number, (from, to)) in [(&near, &far), (&far, &near)].into_iter().enumerate() {
+        let ways = [(&near, &far), (&far, &near)].into_iter().zip(&impairments);
+        for (number, ((from, to), impairments)) in ways.enumerate() {
             let (from, to) = (from.device()?, to.device()?);
             let model = Model::new(impairments.clone(), seed.wrapping_add(number as u64));
             let stop = Arc::clone(&stop);
@@ -71,7 +75,7 @@ impl Link {
         Ok(Self {
             near,
             far,
-            impairments: impairments.clone(),
+            impairments,
             stop,
             threads,
         })
@@ -129,7 +133,7 @@ impl std::fmt::Display for Report {
 /// Runs a command on the near host while another, a line for the shell, runs on the far one.
 pub fn across(settings: &Settings) -> Result<(ExitStatus, Report)> {
     let impairments = settings.impairments()?;
-    let link = Link::up(&impairments, settings.seed)?;
+    let link = Link::up([impairments.clone(), impairments], settings.seed)?;
     let server = match &settings.serve {
         Some(line) => {
             let mut shell = Command::new("sh");

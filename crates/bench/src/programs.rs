@@ -7,7 +7,6 @@
 
 mod table;
 
-mod cgroup;
 mod docker;
 mod image;
 mod rounds;

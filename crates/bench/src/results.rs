@@ -58,7 +58,7 @@ pub struct Measured {
 /// Runs of `test` within `only` are taken; there is one panel for each value of the axis `each`, and in a panel one
 /// curve or group for each value of the axis `series`. Runs that differ in other axes, and repetitions, are put
 /// together.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Figure {
     /// How it is drawn.

@@ -20,7 +20,7 @@ const ATTEMPTS: usize = 3;
 
 /// A link, or `None` with the reason on a line.
 fn up(impairments: &Impairments) -> Option<Link> {
-    match Link::up(impairments, 1) {
+    match Link::up([impairments.clone(), impairments.clone()], 1) {
         Ok(link) => Some(link),
         Err(error) => {
             let required = std::env::var_os("MOTE_REQUIRE_TOOLS").is_some();

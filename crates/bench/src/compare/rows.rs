@@ -13,9 +13,9 @@ use tempfile::TempDir;
 
 use super::Settings;
 use super::measure::{Figure, Side, interleave, resting_pss_mb};
-use super::process::{Node, Server, address, deploy};
 use super::table::{Limit, Row, Verdict, median};
 use crate::baseline;
+use crate::process::{Node, Server, address, deploy};
 
 /// The functions whose memory at rest is promised.
 const EXAMPLES: [&str; 4] = ["hello", "echo", "sieve", "light"];

@@ -21,6 +21,7 @@ const MTU: &str = "1500";
 /// A host.
 #[derive(Debug)]
 pub struct Host {
+    address: String,
     namespace: OwnedFd,
     device: OwnedFd,
 }
@@ -44,8 +45,17 @@ impl Host {
             ip(&["link", "set", "lo", "up"])?;
             ip(&["address", "add", address, "peer", peer, "dev", DEVICE])?;
             ip(&["link", "set", DEVICE, "mtu", MTU, "up"])?;
-            Ok(Self { namespace, device })
+            Ok(Self {
+                address: address.to_owned(),
+                namespace,
+                device,
+            })
         })
+    }
+
+    /// Its address, as others reach it.
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// Runs something on this host: sockets that it opens are the host's.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A link and what runs across it.
 #[derive(Debug, Clone, Args)]
@@ -68,7 +68,7 @@ pub struct Settings {
 
 /// The networks of the BenchFaaS paper, §III-B: 25 ± 5 ms and 0.4 % loss to the cloud, and that divided by
 /// N = 2, 3, 5 between nodes of the edge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Preset {
     /// Local: nothing is done to packets

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use super::cgroup::Cgroup;
 use super::rounds::{Length, Load, middle};
 use super::served::{NO_ENGINE, container_manifest};
 use super::stage::{Instances, PROGRAM, Stage, Staged};
 use super::table::{Beside, Row, Rows};
+use crate::cgroup::{Cgroup, Limits};
 use crate::compare::Limit;
 use crate::load::Report;
 
@@ -80,7 +80,13 @@ fn process() -> String {
 
 /// The memory of a small board, or a visible line that there is none.
 fn board(name: &str, rows: &mut Rows<'_>) -> Result<Option<Cgroup>> {
-    match Cgroup::with_memory(SCALED_MEMORY_BYTES) {
+    match Cgroup::new(
+        "programs",
+        Limits {
+            memory_bytes: Some(SCALED_MEMORY_BYTES),
+            cpus: None,
+        },
+    ) {
         Ok(cgroup) => Ok(Some(cgroup)),
         Err(error) => {
             rows.skipped(name, &format!("{error:#}"))?;

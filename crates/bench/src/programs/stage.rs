@@ -13,11 +13,11 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::Settings;
-use super::cgroup::Cgroup;
 use super::docker::Docker;
 use super::image;
-use crate::compare::process::{self, Node, Server, address};
+use crate::cgroup::Cgroup;
 use crate::footprint::Footprint;
+use crate::process::{self, Node, Server, address};
 
 /// Names in manifests of what can be deployed.
 pub(super) const PROGRAM: &str = "hello-program";
@@ -85,11 +85,11 @@ impl Stage {
     pub(super) fn node_in(&self, cgroup: &Cgroup, flags: &[&str]) -> Result<Staged> {
         let folder = TempDir::new()?;
         let script = folder.path().join("mote-in-cgroup");
-        let text = format!(
-            "#!/bin/sh\necho $$ >'{}' && exec '{}' \"$@\"\n",
-            cgroup.entry().display(),
-            self.mote.display()
-        );
+        let mut text = "#!/bin/sh\n".to_owned();
+        for entry in cgroup.entries() {
+            text += &format!("echo $$ >'{}' &&\n", entry.display());
+        }
+        text += &format!("exec '{}' \"$@\"\n", self.mote.display());
         fs::write(&script, text)?;
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
         Staged::up(&script, &self.mote, flags)

@@ -33,12 +33,17 @@ pub(crate) struct Server {
 impl Server {
     /// Starts `command`, whose output becomes ours to read.
     pub(crate) fn start(name: &str, command: &mut Command) -> Result<Self> {
-        let mut child = command
+        let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot start {name}: {}", command.get_program().display()))?;
+        Ok(Self::of(name, child))
+    }
+
+    /// One that was started with its output in pipes.
+    pub(crate) fn of(name: &str, mut child: Child) -> Self {
         let (tx, lines) = sync_channel(LINES_WAITING_MAX);
         let streams: [Option<Box<dyn Read + Send>>; 2] = [
             child.stdout.take().map(|stream| Box::new(stream) as _),
@@ -53,12 +58,12 @@ impl Server {
                 }
             });
         }
-        Ok(Self {
+        Self {
             name: name.to_owned(),
             child,
             lines,
             kept: VecDeque::new(),
-        })
+        }
     }
 
     /// Waits for a line in which `find` finds something.
@@ -110,6 +115,8 @@ impl Server {
 
 /// Asks a program to end, and makes it end when it does not.
 pub(crate) fn stop(name: &str, child: &mut Child) -> Result<()> {
+    // One that is kept running by its input hears of it so.
+    drop(child.stdin.take());
     if child.try_wait()?.is_some() {
         return Ok(());
     }

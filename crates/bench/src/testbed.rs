@@ -1,0 +1,410 @@
+//! The testbed's controller: one experiment file in, a folder of results and a report out.
+//!
+//! It does what BenchFaaS's controller does (§II-A, steps 0 to 5): machines, the network between them, services that
+//! platforms need, platforms, their functions, and then tests, at every point of a matrix and as often as asked for.
+//! Repetitions go around the whole matrix, so that a machine that gets slower does so for everybody. A run that is
+//! done is on the disk; after any end the same command goes on where it was, and nothing else is left.
+
+mod file;
+mod fill;
+mod folder;
+pub mod keep;
+mod machine;
+mod measure;
+mod plan;
+mod platform;
+mod progress;
+mod test;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::Args;
+use tempfile::TempDir;
+
+use self::file::Source;
+use self::folder::Folder;
+use self::machine::Machines;
+use self::plan::{Case, Group, Plan, Setup};
+use self::platform::{Ground, Running};
+use self::progress::Progress;
+use crate::environment::Environment;
+use crate::report::{self, Material};
+use crate::results::Run;
+
+pub use self::plan::Outline;
+
+/// How folders for what platforms write begin, before the id of the process that made them.
+const SCRATCH: &str = "mote-bench-";
+/// Of a service: it cannot be had on this system.
+const CANNOT: i32 = 3;
+
+/// An experiment to run.
+#[derive(Debug, Args)]
+pub struct Settings {
+    /// The experiment file
+    pub file: PathBuf,
+
+    /// The file's variant `quick`: the same in minutes
+    #[arg(long, conflicts_with = "variant")]
+    pub quick: bool,
+
+    /// A variant of the file
+    #[arg(long)]
+    pub variant: Option<String>,
+
+    /// The folder for results; one that has some of this experiment is gone on with [default: results/NAME]
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+
+    /// The node's program [default: `mote` beside this program]
+    #[arg(long)]
+    pub mote: Option<PathBuf>,
+
+    /// Only say what would be run
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// Runs an experiment to its end, or as far as it comes. Returns whether every run was measured.
+pub fn run(settings: &Settings) -> Result<bool> {
+    let quick = settings.quick.then_some("quick");
+    let variant = settings.variant.as_deref().or(quick);
+    let source = Source::read(&settings.file, variant)?;
+    let plan = Plan::new(&source).with_context(|| settings.file.display().to_string())?;
+    let mut progress = Progress::new(&plan);
+    if settings.check {
+        progress.outline(&plan);
+        return Ok(true);
+    }
+    let default = || {
+        let suffix = variant
+            .map(|variant| format!("-{variant}"))
+            .unwrap_or_default();
+        PathBuf::from("results").join(format!("{}{suffix}", plan.outline.name))
+    };
+    let out = settings.out.clone().unwrap_or_else(default);
+    let folder = Folder::open(&out, &source.text, &plan.outline)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // The second time it ends at once.
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    let mut controller = Controller {
+        source: &source,
+        mote: node_program(settings.mote.as_deref())?,
+        folder,
+        stop,
+        notes: Vec::new(),
+    };
+    let done = controller.all(&plan, &mut progress);
+    let Controller { notes, folder, .. } = controller;
+    // Whatever happened, what there is is reported.
+    let reported = write_report(folder.path(), &notes);
+    let whole = done?;
+    reported?;
+    progress.end(folder.path());
+    Ok(whole)
+}
+
+/// Writes the report of a folder of results again.
+pub fn write_report(folder: &Path, notes: &[String]) -> Result<()> {
+    let mut material = material(folder)?;
+    material.notes.extend_from_slice(notes);
+    report::write(&material, folder)
+}
+
+/// What a folder of results has for a report.
+pub fn material(folder: &Path) -> Result<Material> {
+    let (outline, runs) = folder::read(folder)?;
+    let measured = runs.iter().filter(|run| run.measured.is_some()).count();
+    let mut notes = Vec::new();
+    if let Some((name, about)) = &outline.variant {
+        notes.push(format!("variant `{name}`: {about}"));
+    }
+    Ok(Material {
+        name: outline.name,
+        title: outline.title,
+        about: outline.about,
+        source: outline.source,
+        seed: outline.seed,
+        quick: outline.variant.is_some_and(|(name, _)| name == "quick"),
+        axes: outline.axes,
+        tests: outline.tests,
+        figures: outline.figures,
+        published: outline.published,
+        missing: outline.runs.saturating_sub(measured),
+        runs,
+        notes,
+    })
+}
+
+struct Controller<'a> {
+    source: &'a Source,
+    mote: PathBuf,
+    folder: Folder,
+    stop: Arc<AtomicBool>,
+    notes: Vec<String>,
+}
+
+impl Controller<'_> {
+    fn all(&mut self, plan: &Plan, progress: &mut Progress) -> Result<bool> {
+        let mut whole = true;
+        for repetition in 1..=plan.repetitions {
+            for group in &plan.groups {
+                whole &= self.group(group, repetition, plan.seed, progress)?;
+                if self.stop.load(Ordering::Relaxed) {
+                    progress.stopped(self.folder.path());
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(whole)
+    }
+
+    /// Sets up what a group needs, makes its runs that are not there yet, and takes everything down.
+    fn group(
+        &mut self,
+        group: &Group,
+        repetition: u32,
+        seed: u64,
+        progress: &mut Progress,
+    ) -> Result<bool> {
+        let (done, due): (Vec<&Case>, Vec<&Case>) = group
+            .cases
+            .iter()
+            .partition(|case| self.folder.has(&blank(case, repetition)));
+        for case in done {
+            progress.known(case);
+        }
+        if due.is_empty() {
+            return Ok(true);
+        }
+        progress.setting_up(&group.setup);
+        let seed = seed.wrapping_add(u64::from(repetition));
+        let site = match Site::up(&group.setup, self, seed) {
+            Ok(site) => site,
+            Err(error) => {
+                for case in due {
+                    self.failed(case, repetition, &error, progress)?;
+                }
+                return Ok(false);
+            }
+        };
+        for note in site.notes() {
+            if !self.notes.contains(note) {
+                self.notes.push(note.clone());
+            }
+        }
+        let mut whole = true;
+        for case in due {
+            progress.begin(case, repetition);
+            match measure::measure(case, &site, self.source.folder(), seed, &self.stop) {
+                Ok(measured) => {
+                    progress.measured(case, &measured);
+                    let mut run = blank(case, repetition);
+                    run.measured = Some(measured);
+                    self.folder.add(run)?;
+                }
+                // Not a result.
+                Err(_) if self.stop.load(Ordering::Relaxed) => return Ok(false),
+                Err(error) => {
+                    whole = false;
+                    self.failed(case, repetition, &error, progress)?;
+                }
+            }
+        }
+        Ok(whole)
+    }
+
+    fn failed(
+        &mut self,
+        case: &Case,
+        repetition: u32,
+        error: &anyhow::Error,
+        progress: &mut Progress,
+    ) -> Result<()> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut run = blank(case, repetition);
+        run.failure = Some(format!("{error:#}"));
+        progress.failed(case, error);
+        self.folder.add(run)
+    }
+}
+
+/// A run about which nothing is known yet.
+fn blank(case: &Case, repetition: u32) -> Run {
+    Run {
+        test: case.test.name.clone(),
+        axes: case.point.clone(),
+        repetition,
+        measured: None,
+        failure: None,
+        environment: Environment::read(),
+    }
+}
+
+/// A set-up at work. What was started last ends first.
+struct Site {
+    platforms: BTreeMap<String, Running>,
+    _services: Services,
+    machines: Machines,
+    places: BTreeMap<String, String>,
+    mote: PathBuf,
+    scratch: TempDir,
+}
+
+impl Site {
+    fn up(setup: &Setup, controller: &Controller<'_>, seed: u64) -> Result<Self> {
+        let machines = Machines::up(&setup.machines, &setup.links, seed)?;
+        let mut places = machines.places();
+        let folder = controller.source.folder();
+        let services = Services::up(setup, folder, &mut places)?;
+        let mut site = Self {
+            platforms: BTreeMap::new(),
+            _services: services,
+            machines,
+            places,
+            mote: controller.mote.clone(),
+            scratch: scratch().context("no folder for the data of platforms")?,
+        };
+        for (name, platform) in &setup.platforms {
+            let ground = site.ground(folder, &controller.stop);
+            let running = Running::up(name, platform, &ground);
+            let running = running.with_context(|| format!("platform `{name}`"))?;
+            for (door, url) in &running.doors {
+                site.places.insert(format!("{name}.{door}"), url.clone());
+            }
+            site.platforms.insert(name.clone(), running);
+        }
+        Ok(site)
+    }
+
+    fn notes(&self) -> &[String] {
+        &self.machines.notes
+    }
+
+    fn ground<'a>(&'a self, folder: &'a Path, stop: &'a AtomicBool) -> Ground<'a> {
+        Ground {
+            machines: &self.machines,
+            folder,
+            mote: &self.mote,
+            scratch: self.scratch.path(),
+            places: &self.places,
+            stop,
+        }
+    }
+}
+
+/// A folder for what platforms write. Those of runs that were killed go.
+fn scratch() -> std::io::Result<TempDir> {
+    let place = std::env::temp_dir();
+    for entry in std::fs::read_dir(&place)?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name
+            .strip_prefix(SCRATCH)
+            .and_then(|rest| rest.split('-').next());
+        if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            // One of another user stays.
+            let _removed = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    let own = format!("{SCRATCH}{}-", std::process::id());
+    tempfile::Builder::new().prefix(&own).tempdir()
+}
+
+/// Services that were started, with what ends them.
+#[derive(Default)]
+struct Services {
+    stops: Vec<Command>,
+}
+
+impl Services {
+    fn up(setup: &Setup, folder: &Path, places: &mut BTreeMap<String, String>) -> Result<Self> {
+        let mut services = Self::default();
+        for (name, service) in &setup.services {
+            let line = shell(&service.start, folder, places)
+                .with_context(|| format!("service `{name}`"))?;
+            if let Some(stop) = &service.stop {
+                services.stops.push(command(stop, folder, places)?);
+            }
+            places.insert(name.clone(), line);
+            for words in &service.then {
+                shell(words, folder, places).with_context(|| format!("service `{name}`"))?;
+            }
+        }
+        Ok(services)
+    }
+}
+
+impl Drop for Services {
+    fn drop(&mut self) {
+        for mut stop in self.stops.drain(..).rev() {
+            // Nothing is left to do about a service that does not end.
+            let _ended = stop.stdin(Stdio::null()).output();
+        }
+    }
+}
+
+fn command(words: &[String], folder: &Path, places: &BTreeMap<String, String>) -> Result<Command> {
+    let words: Result<Vec<String>> = words
+        .iter()
+        .map(|word| fill::with_places(word, places))
+        .collect();
+    let words = words?;
+    let (program, arguments) = words.split_first().context("no command")?;
+    // A program beside the file, or one of the system.
+    let beside = folder.join(program);
+    let program = if program.contains('/') {
+        beside.canonicalize().unwrap_or(beside)
+    } else {
+        PathBuf::from(program)
+    };
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(folder);
+    Ok(command)
+}
+
+/// Runs a command on this system; the last line that it writes.
+fn shell(words: &[String], folder: &Path, places: &BTreeMap<String, String>) -> Result<String> {
+    let mut command = command(words, folder, places)?;
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.with_context(|| format!("cannot run `{}`", words.join(" ")))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last = said.lines().last().unwrap_or_default().to_owned();
+        if output.status.code() == Some(CANNOT) {
+            bail!("it cannot be had here: {last}");
+        }
+        bail!(
+            "`{}` failed with {}: {last}",
+            words.join(" "),
+            output.status
+        );
+    }
+    let out = String::from_utf8_lossy(&output.stdout);
+    Ok(out.lines().last().unwrap_or_default().trim().to_owned())
+}
+
+/// The node's program, absolute because platforms run elsewhere.
+fn node_program(given: Option<&Path>) -> Result<PathBuf> {
+    let path = match given {
+        Some(path) => path.to_owned(),
+        None => std::env::current_exe()
+            .context("cannot find this program")?
+            .with_file_name("mote"),
+    };
+    path.canonicalize().map_err(|_| {
+        anyhow!(
+            "no node program at {}: build it with `cargo build --release -p mote`, or write --mote FILE",
+            path.display()
+        )
+    })
+}

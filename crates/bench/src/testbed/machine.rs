@@ -1,0 +1,413 @@
+//! Where programs of an experiment run: this system, a network of its own on it, or another system over ssh.
+//!
+//! All three start programs in the same way and reach each other by address; what differs is in this file.
+
+use std::collections::BTreeMap;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::file::{self, MachineKind};
+use crate::cgroup::{Cgroup, Limits};
+use crate::link::{Host, Impairments, Link, Preset};
+use crate::process::Server;
+
+/// How soon a program is ended when it is to stop.
+const STOP_POLL: Duration = Duration::from_millis(50);
+
+/// The machines of an experiment, with the network between them. Everything ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Machines {
+    machines: BTreeMap<String, Machine>,
+    link: Option<(Link, [String; 2])>,
+    /// What of the machines this system could not give, for the report.
+    pub(super) notes: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Machine {
+    settings: file::Machine,
+    address: String,
+    cgroup: Option<Cgroup>,
+    /// Of another system: where its files are.
+    folder: Option<String>,
+}
+
+/// A program to run on a machine.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Program {
+    pub(super) words: Vec<String>,
+    pub(super) env: BTreeMap<String, String>,
+    pub(super) folder: Option<PathBuf>,
+}
+
+impl Machines {
+    /// Makes them. `seed`: of the links.
+    pub(super) fn up(
+        machines: &BTreeMap<String, file::Machine>,
+        links: &BTreeMap<String, file::Link>,
+        seed: u64,
+    ) -> Result<Self> {
+        let mut up = Self {
+            machines: BTreeMap::new(),
+            link: network(machines, links, seed)?,
+            notes: Vec::new(),
+        };
+        for (name, settings) in machines {
+            let machine = up.machine(name, settings);
+            let machine = machine.with_context(|| format!("machine `{name}`"))?;
+            up.machines.insert(name.clone(), machine);
+        }
+        Ok(up)
+    }
+
+    fn machine(&mut self, name: &str, settings: &file::Machine) -> Result<Machine> {
+        let address = match settings.kind {
+            MachineKind::Process => "127.0.0.1".to_owned(),
+            MachineKind::Namespace => self.host(name)?.address().to_owned(),
+            MachineKind::Ssh => {
+                let host = settings
+                    .host
+                    .as_deref()
+                    .context("kind = \"ssh\" needs a `host`")?;
+                let name = host.rsplit('@').next().unwrap_or(host);
+                settings.address.clone().unwrap_or_else(|| name.to_owned())
+            }
+        };
+        let limits = self.limits(name, settings)?;
+        let cgroup = limits.map(|limits| Cgroup::new(name, limits)).transpose()?;
+        let mut machine = Machine {
+            settings: settings.clone(),
+            address,
+            cgroup,
+            folder: None,
+        };
+        if settings.kind == MachineKind::Ssh {
+            let folder = format!("/tmp/mote-bench-{}-{name}", std::process::id());
+            let own = std::env::current_exe().context("cannot find this program")?;
+            machine.folder = Some(folder.clone());
+            machine.send(&own, &format!("{folder}/mote-bench"))?;
+        }
+        Ok(machine)
+    }
+
+    /// What its programs may use together. More processors than there are cannot be given.
+    fn limits(&mut self, name: &str, settings: &file::Machine) -> Result<Option<Limits>> {
+        let size = settings.size.map(file::Size::limits);
+        let cpus = settings.cpus.or(size.map(|(cpus, _)| cpus));
+        let memory = match &settings.memory {
+            Some(text) => {
+                let size: bytesize::ByteSize = text.parse().map_err(|_| {
+                    anyhow::anyhow!("memory = \"{text}\" is no size such as \"1 GiB\"")
+                })?;
+                Some(size.as_u64())
+            }
+            None => size.map(|(_, bytes)| bytes),
+        };
+        if cpus.is_none() && memory.is_none() {
+            return Ok(None);
+        }
+        ensure!(
+            settings.kind != MachineKind::Ssh,
+            "another system has the size that it has: leave out size, cpus and memory"
+        );
+        if let Some(cpus) = cpus {
+            ensure!(
+                cpus.is_finite() && cpus >= 0.01,
+                "cpus = {cpus} is no number of processors"
+            );
+        }
+        let there = std::thread::available_parallelism().map_or(1, usize::from);
+        #[expect(clippy::cast_precision_loss, reason = "systems have few processors")]
+        let there = there as f64;
+        if let Some(cpus) = cpus.filter(|cpus| *cpus > there) {
+            self.notes.push(format!(
+                "machine `{name}` asks for {cpus} processors; this system has {there}, which all machines share"
+            ));
+        }
+        Ok(Some(Limits {
+            memory_bytes: memory,
+            cpus: cpus.filter(|cpus| *cpus < there),
+        }))
+    }
+
+    fn host(&self, machine: &str) -> Result<&Host> {
+        let (link, between) = self.link.as_ref().with_context(|| {
+            format!("machine `{machine}` has a network of its own, and no link names it")
+        })?;
+        match between {
+            [near, _] if near == machine => Ok(&link.near),
+            [_, far] if far == machine => Ok(&link.far),
+            _ => bail!("machine `{machine}` has a network of its own, and no link names it"),
+        }
+    }
+
+    fn get(&self, machine: &str) -> Result<&Machine> {
+        let found = self.machines.get(machine);
+        let known = || self.machines.keys().cloned().collect::<Vec<_>>().join(", ");
+        found.with_context(|| format!("there is no machine `{machine}`, there are: {}", known()))
+    }
+
+    /// What words in braces stand for: `{NAME}` is a machine's address, `{NAME.cgroup}` its cgroup.
+    pub(super) fn places(&self) -> BTreeMap<String, String> {
+        let mut places = BTreeMap::new();
+        for (name, machine) in &self.machines {
+            places.insert(name.clone(), machine.address.clone());
+            let cgroup = machine.cgroup.as_ref().map(Cgroup::name);
+            places.insert(format!("{name}.cgroup"), cgroup.unwrap_or_default());
+        }
+        places
+    }
+
+    /// Whether several machines share this one's network, so that ports may be taken.
+    pub(super) fn shares_ports(&self, machine: &str) -> Result<bool> {
+        Ok(self.get(machine)?.settings.kind == MachineKind::Process)
+    }
+
+    /// Whether its processes are seen from here.
+    pub(super) fn is_here(&self, machine: &str) -> Result<bool> {
+        Ok(self.get(machine)?.settings.kind != MachineKind::Ssh)
+    }
+
+    /// Where a file of this system is found on a machine, which is sent there when it has to be.
+    pub(super) fn place(&self, machine: &str, path: &Path) -> Result<String> {
+        let machine = self.get(machine)?;
+        let path = path
+            .canonicalize()
+            .with_context(|| format!("no file {}", path.display()))?;
+        let Some(folder) = &machine.folder else {
+            return Ok(path.display().to_string());
+        };
+        let there = format!("{folder}{}", path.display());
+        machine.send(&path, &there)?;
+        Ok(there)
+    }
+
+    /// A folder of its own on a machine that may be written to, and that goes with the machine.
+    pub(super) fn scratch(&self, machine: &str, local: &Path, name: &str) -> Result<String> {
+        match &self.get(machine)?.folder {
+            Some(folder) => Ok(format!("{folder}/{name}")),
+            None => Ok(local.join(name).display().to_string()),
+        }
+    }
+
+    /// Starts a program on a machine and waits until it is there. It ends when the server is dropped.
+    pub(super) fn start(&self, on: &str, name: &str, program: &Program) -> Result<(Server, u32)> {
+        let child = self.spawn(on, program);
+        let mut server = Server::of(name, child.with_context(|| format!("cannot start {name}"))?);
+        let id = server.wait_for("its id", |line| line.strip_prefix("pid ")?.parse().ok())?;
+        Ok((server, id))
+    }
+
+    /// Runs a program on a machine to its end, and returns what it wrote. Ends it when the flag is set.
+    pub(super) fn run(&self, on: &str, program: &Program, stop: &AtomicBool) -> Result<Vec<u8>> {
+        let what = || program.words.first().cloned().unwrap_or_default();
+        let mut child = self
+            .spawn(on, program)
+            .with_context(|| format!("cannot run {}", what()))?;
+        let alive = child.stdin.take();
+        let over = AtomicBool::new(false);
+        let output = thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) && !stop.load(Ordering::Relaxed) {
+                    thread::park_timeout(STOP_POLL);
+                }
+                drop(alive);
+            });
+            let output = child.wait_with_output();
+            over.store(true, Ordering::Relaxed);
+            output
+        })?;
+        ensure!(!stop.load(Ordering::Relaxed), "it was stopped");
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let said = if said.trim().is_empty() {
+                output.status.to_string()
+            } else {
+                said.trim().replace('\n', " | ")
+            };
+            bail!("{} on `{on}`: {said}", what());
+        }
+        // The first line is the program's id.
+        let begin = output.stdout.iter().position(|byte| *byte == b'\n');
+        Ok(output.stdout[begin.map_or(0, |at| at + 1)..].to_vec())
+    }
+
+    /// Whether a TCP port answers, as seen from the machine if that is on this system, and from here if not.
+    pub(super) fn connect(&self, from: &str, address: (&str, u16)) -> Result<()> {
+        let connect = || TcpStream::connect(address).map(drop);
+        let connected = match self.get(from)?.settings.kind {
+            MachineKind::Namespace => self.host(from)?.within(connect)?,
+            MachineKind::Process | MachineKind::Ssh => connect(),
+        };
+        Ok(connected?)
+    }
+
+    /// With its output in pipes. It ends when its standard input does.
+    fn spawn(&self, on: &str, program: &Program) -> Result<Child> {
+        let machine = self.get(on)?;
+        let mut command = machine.command(program)?;
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        match machine.settings.kind {
+            MachineKind::Namespace => self.host(on)?.spawn(command),
+            MachineKind::Process | MachineKind::Ssh => Ok(command.spawn()?),
+        }
+    }
+}
+
+impl Machine {
+    fn command(&self, program: &Program) -> Result<Command> {
+        let mut kept = vec!["keep".to_owned()];
+        for entry in self.cgroup.iter().flat_map(Cgroup::entries) {
+            kept.extend(["--join".to_owned(), entry.display().to_string()]);
+        }
+        kept.push("--".to_owned());
+        kept.extend(program.words.iter().cloned());
+        let Some(folder) = &self.folder else {
+            let own = std::env::current_exe().context("cannot find this program")?;
+            let mut command = Command::new(own);
+            command.args(kept).envs(&program.env);
+            if let Some(folder) = &program.folder {
+                command.current_dir(folder);
+            }
+            return Ok(command);
+        };
+        let mut words = vec![
+            "cd".to_owned(),
+            folder.clone(),
+            "&&".to_owned(),
+            "exec".to_owned(),
+        ];
+        words.push("env".to_owned());
+        words.extend(
+            program
+                .env
+                .iter()
+                .map(|(name, value)| quoted(&format!("{name}={value}"))),
+        );
+        words.push("./mote-bench".to_owned());
+        words.extend(kept.iter().map(|word| quoted(word)));
+        Ok(self.ssh(&words.join(" ")))
+    }
+
+    fn ssh(&self, line: &str) -> Command {
+        let mut command = Command::new("ssh");
+        command
+            .args(["-o", "BatchMode=yes"])
+            .args(&self.settings.options)
+            .arg(self.settings.host.as_deref().unwrap_or_default())
+            .arg(line);
+        command
+    }
+
+    /// Sends a file or folder to another system.
+    fn send(&self, from: &Path, to: &str) -> Result<()> {
+        let parent = Path::new(to)
+            .parent()
+            .unwrap_or(Path::new("/"))
+            .display()
+            .to_string();
+        let (folder, name) = (
+            from.parent().unwrap_or(Path::new("/")),
+            from.file_name().unwrap_or_default(),
+        );
+        let mut pack = Command::new("tar")
+            .arg("-C")
+            .arg(folder)
+            .arg("-cf")
+            .arg("-")
+            .arg(name)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot run `tar`")?;
+        let packed = pack.stdout.take().context("the output of tar is a pipe")?;
+        let parent = quoted(&parent);
+        let unpack = self
+            .ssh(&format!("mkdir -p {parent} && tar -C {parent} -xf -"))
+            .stdin(packed)
+            .output()
+            .context("cannot run `ssh`")?;
+        let packed = pack.wait()?;
+        ensure!(
+            unpack.status.success() && packed.success(),
+            "cannot send {} to {}: {}",
+            from.display(),
+            self.settings.host.as_deref().unwrap_or_default(),
+            String::from_utf8_lossy(&unpack.stderr).trim()
+        );
+        Ok(())
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if let Some(folder) = &self.folder {
+            // Nothing is left to do about a system that cannot be reached any more.
+            let _removed = self.ssh(&format!("rm -rf {}", quoted(folder))).output();
+        }
+    }
+}
+
+/// The link between the machines that have networks of their own. There is one at most.
+fn network(
+    machines: &BTreeMap<String, file::Machine>,
+    links: &BTreeMap<String, file::Link>,
+    seed: u64,
+) -> Result<Option<(Link, [String; 2])>> {
+    let Some((name, link)) = links.first_key_value() else {
+        return Ok(None);
+    };
+    ensure!(
+        links.len() == 1,
+        "there are {} links, and one network of two machines is all there can be",
+        links.len()
+    );
+    for machine in &link.between {
+        let kind = machines.get(machine).map(|machine| machine.kind);
+        ensure!(
+            kind == Some(MachineKind::Namespace),
+            "link `{name}` needs machine `{machine}` to be there with kind = \"namespace\""
+        );
+    }
+    ensure!(
+        link.between[0] != link.between[1],
+        "link `{name}` is between `{}` and itself",
+        link.between[0]
+    );
+    let directions = [impairments(link, link.there), impairments(link, link.back)];
+    let up = Link::up(directions, seed).with_context(|| format!("link `{name}`"))?;
+    Ok(Some((up, link.between.clone())))
+}
+
+fn impairments(link: &file::Link, direction: Option<Preset>) -> Impairments {
+    let preset = direction
+        .or(link.preset)
+        .unwrap_or(Preset::Loc)
+        .impairments();
+    let share = |percent: Option<f64>, preset: f64| percent.map_or(preset, |value| value / 100.0);
+    Impairments {
+        delay: link.delay.unwrap_or(preset.delay),
+        deviation: link.deviation.unwrap_or(preset.deviation),
+        correlation: link.correlation.unwrap_or(preset.correlation),
+        loss: share(link.loss, preset.loss),
+        duplicate: share(link.duplicate, preset.duplicate),
+        reorder: share(link.reorder, preset.reorder),
+        rate: link.rate.map(|megabits| megabits * 1e6).or(preset.rate),
+        queue: link.queue.unwrap_or(preset.queue),
+        in_order: link.in_order || preset.in_order,
+    }
+}
+
+/// A word for a shell.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}

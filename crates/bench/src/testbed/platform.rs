@@ -1,0 +1,221 @@
+//! What is measured: a node with its functions, or any other program.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::file::{self, PlatformKind, Ready};
+use super::fill;
+use super::machine::{Machines, Program};
+use crate::process::{Server, address};
+
+/// The doors of a node on a machine with a network of its own.
+const HTTP_PORT: u16 = 8000;
+const COAP_PORT: u16 = 5683;
+const PORT_TIMEOUT: Duration = Duration::from_secs(30);
+const PORT_POLL: Duration = Duration::from_millis(20);
+
+/// A platform at work, which ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) on: String,
+    /// Of its program.
+    pub(super) id: u32,
+    /// `http` and `coap`, as far as it has said where they are.
+    pub(super) doors: BTreeMap<String, String>,
+    pub(super) node: Option<Node>,
+    _server: Server,
+}
+
+/// A node that can be told things.
+#[derive(Debug)]
+pub(super) struct Node {
+    on: String,
+    mote: String,
+    data: String,
+}
+
+/// What platforms are made with.
+pub(super) struct Ground<'a> {
+    pub(super) machines: &'a Machines,
+    /// The experiment file's folder, from which its paths count.
+    pub(super) folder: &'a Path,
+    pub(super) mote: &'a Path,
+    /// For data folders on this system.
+    pub(super) scratch: &'a Path,
+    pub(super) places: &'a BTreeMap<String, String>,
+    pub(super) stop: &'a AtomicBool,
+}
+
+impl Running {
+    /// Starts it and waits until it is ready.
+    pub(super) fn up(name: &str, platform: &file::Platform, ground: &Ground<'_>) -> Result<Self> {
+        let running = match platform.kind {
+            PlatformKind::Mote => Self::start_node(name, platform, ground)?,
+            PlatformKind::Command => Self::start_command(name, platform, ground)?,
+        };
+        ensure!(
+            platform.kind == PlatformKind::Mote
+                || (platform.functions.is_empty() && platform.then.is_empty()),
+            "only a platform of kind \"mote\" has `functions` and `then`"
+        );
+        for folder in &platform.functions {
+            let path = ground
+                .folder
+                .join(fill::with_places(folder, ground.places)?);
+            let path = ground.machines.place(&running.on, &path)?;
+            running
+                .node()?
+                .mote(&["deploy", &path], ground)
+                .context("cannot deploy")?;
+        }
+        for words in &platform.then {
+            let words = ground.filled(words)?;
+            let words: Vec<_> = words.iter().map(String::as_str).collect();
+            running.node()?.mote(&words, ground)?;
+        }
+        Ok(running)
+    }
+
+    fn start_node(name: &str, platform: &file::Platform, ground: &Ground<'_>) -> Result<Self> {
+        let machines = ground.machines;
+        let mote = machines.place(&platform.on, ground.mote)?;
+        let data = machines.scratch(&platform.on, ground.scratch, name)?;
+        let places = machines.places();
+        let host = places
+            .get(&platform.on)
+            .context("a machine has an address")?;
+        let (http, coap) = if machines.shares_ports(&platform.on)? {
+            (0, 0)
+        } else {
+            (HTTP_PORT, COAP_PORT)
+        };
+        let mut words = vec![
+            mote.clone(),
+            "up".to_owned(),
+            "--data-dir".to_owned(),
+            data.clone(),
+        ];
+        for (door, host, port) in [
+            ("--http", host.as_str(), http),
+            ("--coap", host, coap),
+            ("--admin", "127.0.0.1", 0),
+        ] {
+            words.extend([door.to_owned(), format!("{host}:{port}")]);
+        }
+        words.extend(ground.filled(&platform.command)?);
+        let program = Program {
+            words,
+            env: ground.filled_env(&platform.env)?,
+            folder: Some(ground.folder.to_owned()),
+        };
+        let (mut server, id) =
+            machines.start(&platform.on, &format!("platform `{name}`"), &program)?;
+        let mut doors = BTreeMap::new();
+        while doors.len() < 3 {
+            let (door, url) = server.wait_for("its three addresses", address)?;
+            doors.insert(door, url);
+        }
+        Ok(Self {
+            on: platform.on.clone(),
+            id,
+            doors,
+            node: Some(Node {
+                on: platform.on.clone(),
+                mote,
+                data,
+            }),
+            _server: server,
+        })
+    }
+
+    fn start_command(name: &str, platform: &file::Platform, ground: &Ground<'_>) -> Result<Self> {
+        ensure!(
+            !platform.command.is_empty(),
+            "kind = \"command\" needs a `command`"
+        );
+        let program = Program {
+            words: ground.filled(&platform.command)?,
+            env: ground.filled_env(&platform.env)?,
+            folder: Some(ground.folder.to_owned()),
+        };
+        let (mut server, id) =
+            ground
+                .machines
+                .start(&platform.on, &format!("platform `{name}`"), &program)?;
+        let mut doors = BTreeMap::new();
+        match &platform.ready {
+            Some(Ready::Line(begin)) => {
+                let line = server
+                    .wait_for(&format!("a line that begins with `{begin}`"), |line| {
+                        line.starts_with(begin.as_str()).then(|| line.to_owned())
+                    })?;
+                doors.extend(address(&line));
+            }
+            Some(Ready::Port(port)) => wait_for_port(&platform.on, *port, ground)?,
+            None => {}
+        }
+        Ok(Self {
+            on: platform.on.clone(),
+            id,
+            doors,
+            node: None,
+            _server: server,
+        })
+    }
+
+    fn node(&self) -> Result<&Node> {
+        self.node.as_ref().context("this platform is no node")
+    }
+}
+
+impl Node {
+    /// A command of the node's program to this node, and what it wrote.
+    pub(super) fn mote(&self, words: &[&str], ground: &Ground<'_>) -> Result<Vec<u8>> {
+        let mut all = vec![self.mote.clone()];
+        all.extend(words.iter().map(|word| (*word).to_owned()));
+        all.extend(["--data-dir".to_owned(), self.data.clone()]);
+        let program = Program {
+            words: all,
+            env: BTreeMap::new(),
+            folder: Some(PathBuf::from("/")),
+        };
+        ground.machines.run(&self.on, &program, ground.stop)
+    }
+}
+
+impl Ground<'_> {
+    fn filled(&self, words: &[String]) -> Result<Vec<String>> {
+        let filled = words
+            .iter()
+            .map(|word| fill::with_places(word, self.places));
+        filled.collect()
+    }
+
+    fn filled_env(&self, env: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
+        let filled = env
+            .iter()
+            .map(|(name, value)| Ok((name.clone(), fill::with_places(value, self.places)?)));
+        filled.collect()
+    }
+}
+
+/// Until something listens there, as seen from the machine itself.
+fn wait_for_port(on: &str, port: u16, ground: &Ground<'_>) -> Result<()> {
+    let until = Instant::now() + PORT_TIMEOUT;
+    let host = ground.places.get(on).context("a machine has an address")?;
+    let address = (host.as_str(), port);
+    while ground.machines.connect(on, address).is_err() {
+        if Instant::now() >= until {
+            bail!(
+                "nothing listened at {host}:{port} after {} s",
+                PORT_TIMEOUT.as_secs()
+            );
+        }
+        std::thread::sleep(PORT_POLL);
+    }
+    Ok(())
+}
