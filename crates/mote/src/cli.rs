@@ -62,8 +62,7 @@ enum Command {
     /// Look at the configuration.
     #[command(subcommand)]
     Config(config::Config),
-    /// Measure a node, or any server.
-    #[command(subcommand)]
+    /// Measure a node, or any server, and repeat the experiments of papers.
     Bench(bench::Bench),
     /// Print completions for a shell.
     Completions(completions::Completions),

@@ -43,8 +43,16 @@ pub(super) fn clippy(root: &Path) -> Result<Count> {
 }
 
 pub(super) fn test(root: &Path) -> Result<Count> {
-    // The end-to-end tests start the real binary, which `cargo test` alone would not build for them.
-    run(cargo(root).args(["build", "--locked", "-p", "mote"]))?;
+    // The end-to-end tests start the real programs, which `cargo test` alone would not build for them.
+    run(cargo(root).args([
+        "build",
+        "--locked",
+        "-p",
+        "mote",
+        "-p",
+        "mote-bench",
+        "--bins",
+    ]))?;
     // One failing program must not hide what the others have to say.
     let mut tests = cargo(root);
     tests

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use mote_bench::{load, testbed};
+use mote_bench::{link, load, testbed};
 
 /// Measures a node, or any server, and repeats the experiments of papers
 #[derive(Debug, Parser)]
@@ -26,6 +26,11 @@ enum What {
         /// The folder
         folder: std::path::PathBuf,
     },
+    /// Run a command on one host and a server on another, with an emulated network between them
+    ///
+    /// Hosts are network namespaces of this machine, 10.77.0.1 and 10.77.0.2; nothing of them is left afterwards.
+    /// What became of the packets goes to standard error. Needs root.
+    Link(link::Settings),
     #[command(hide = true)]
     Keep(testbed::keep::Settings),
 }
@@ -57,6 +62,18 @@ fn act(what: What) -> Result<ExitCode> {
         What::Report { folder } => {
             testbed::write_report(&folder, &[])?;
             Ok(ExitCode::SUCCESS)
+        }
+        What::Link(settings) => {
+            let (status, report) = link::across(&settings)?;
+            let mut err = std::io::stderr();
+            if settings.json {
+                serde_json::to_writer_pretty(&mut err, &report)?;
+                writeln!(err)?;
+            } else {
+                writeln!(err, "{report}")?;
+            }
+            let code = status.code().and_then(|code| u8::try_from(code).ok());
+            Ok(ExitCode::from(code.unwrap_or(1)))
         }
         What::Keep(settings) => testbed::keep::run(&settings),
     }
