@@ -88,17 +88,17 @@ pub fn run(settings: &Settings) -> Result<bool> {
         PathBuf::from("results").join(format!("{}{suffix}", plan.outline.name))
     };
     let out = settings.out.clone().unwrap_or_else(default);
-    let folder = Folder::open(&out, &source.text, &plan.outline)?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         // The second time it ends at once.
         signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))?;
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
+    let mote = node_program(settings.mote.as_deref())?;
     let mut controller = Controller {
         source: &source,
-        mote: node_program(settings.mote.as_deref())?,
-        folder,
+        mote,
+        folder: Folder::open(&out, &source.text, &plan.outline)?,
         stop,
         notes: Vec::new(),
     };
@@ -279,8 +279,8 @@ impl Site {
             let ground = site.ground(folder, &controller.stop);
             let running = Running::up(name, platform, &ground);
             let running = running.with_context(|| format!("platform `{name}`"))?;
-            for (door, url) in &running.doors {
-                site.places.insert(format!("{name}.{door}"), url.clone());
+            for (word, text) in &running.words {
+                site.places.insert(format!("{name}.{word}"), text.clone());
             }
             site.platforms.insert(name.clone(), running);
         }

@@ -197,11 +197,14 @@ pub(super) struct Platform {
     pub(super) command: Vec<String>,
     #[serde(default)]
     pub(super) env: BTreeMap<String, String>,
-    /// Of a command: when it is ready.
+    /// When it is ready. A node is anyway when it says where its doors are.
     pub(super) ready: Option<Ready>,
     /// Of Mote: folders to deploy.
     #[serde(default)]
     pub(super) functions: Vec<String>,
+    /// What other words in braces stand for in tests of this platform, such as the name of a function.
+    #[serde(default)]
+    pub(super) words: BTreeMap<String, String>,
     /// Of Mote: commands after that, without the word `mote`.
     #[serde(default)]
     pub(super) then: Vec<Vec<String>>,
@@ -212,7 +215,7 @@ pub(super) struct Platform {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum PlatformKind {
-    /// A node, with its doors at ports 8000 (HTTP) and 5683 (CoAP) of its machine, or any free ones if it shares the
+    /// A node, with its doors at ports 8080 (HTTP) and 5683 (CoAP) of its machine, or any free ones if it shares the
     /// machine's network with others.
     Mote,
     /// Any program.
@@ -227,6 +230,8 @@ pub(super) enum Ready {
     Line(String),
     /// Something listens at this TCP port of its machine.
     Port(u16),
+    /// Of Mote: functions have so many instances.
+    Instances(BTreeMap<String, u64>),
 }
 
 /// At which points of the matrix something is there: every axis named has one of these values.

@@ -45,20 +45,21 @@ pub fn run(settings: &Settings) -> Result<ExitCode> {
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&ignored))?;
     }
-    let (program, arguments) = settings
-        .command
-        .split_first()
-        .context("no program to run")?;
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
+    // It waits for a word before it becomes the program, whose output comes after its id that way.
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", "read -r _ && exec \"$@\" </dev/null", "sh"])
+        .args(&settings.command)
+        .stdin(Stdio::piped())
         .process_group(0)
         .spawn()
-        .with_context(|| format!("cannot run `{program}`"))?;
+        .context("cannot run /bin/sh")?;
+    let go = child.stdin.take();
     let id = child.id();
     let mut out = std::io::stdout();
     // Nobody reads it any more when the controller is gone, which standard input tells as well.
     let _unread = writeln!(out, "pid {id}").and_then(|()| out.flush());
+    go.context("the input of a shell is a pipe")?
+        .write_all(b"\n")?;
 
     let group = Arc::new(Mutex::new(i32::try_from(id).ok().and_then(Pid::from_raw)));
     let over = Arc::new(AtomicBool::new(false));

@@ -7,7 +7,6 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
 
 use super::Site;
 use super::fill;
@@ -38,7 +37,7 @@ pub(super) fn measure(
     };
     let mut places = site.places.clone();
     // Of the platform that is measured, for short.
-    for (door, url) in platform.iter().flat_map(|platform| &platform.doors) {
+    for (door, url) in platform.iter().flat_map(|platform| &platform.words) {
         places.insert(door.clone(), url.clone());
     }
     let ground = site.ground(folder, stop);
@@ -111,6 +110,11 @@ fn generator(
     })
 }
 
+#[expect(clippy::cast_precision_loss, reason = "far below 2^53 instances")]
+fn count(value: u64) -> f64 {
+    value as f64
+}
+
 /// Counts the instances of a function until the run is over.
 fn watch(
     function: &str,
@@ -121,16 +125,12 @@ fn watch(
     let mut values = BTreeMap::new();
     let (mut most, mut sum, mut looks) = (0.0_f64, 0.0, 0.0);
     while !over.load(Ordering::Relaxed) {
-        let shown = node.mote(&["show", function, "--json"], ground)?;
-        let shown: Value =
-            serde_json::from_slice(&shown).context("what `mote show` says cannot be read")?;
-        let instances = &shown["instances"];
-        let number = |key: &str| instances[key].as_f64().unwrap_or(0.0);
-        let there = number("running") + number("paused");
+        let instances = node.instances(function, ground)?;
+        let there = count(instances.running + instances.paused);
         most = most.max(there);
         sum += there;
         looks += 1.0;
-        values.insert("instance_deaths".to_owned(), number("deaths"));
+        values.insert("instance_deaths".to_owned(), count(instances.deaths));
         thread::sleep(LOOK);
     }
     ensure!(

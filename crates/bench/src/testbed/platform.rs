@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
 
 use super::file::{self, PlatformKind, Ready};
 use super::fill;
@@ -13,9 +14,10 @@ use super::machine::{Machines, Program};
 use crate::process::{Server, address};
 
 /// The doors of a node on a machine with a network of its own.
-const HTTP_PORT: u16 = 8000;
+const HTTP_PORT: u16 = 8080;
 const COAP_PORT: u16 = 5683;
 const PORT_TIMEOUT: Duration = Duration::from_secs(30);
+const INSTANCES_TIMEOUT: Duration = Duration::from_secs(60);
 const PORT_POLL: Duration = Duration::from_millis(20);
 
 /// A platform at work, which ends when this is dropped.
@@ -24,8 +26,8 @@ pub(super) struct Running {
     pub(super) on: String,
     /// Of its program.
     pub(super) id: u32,
-    /// `http` and `coap`, as far as it has said where they are.
-    pub(super) doors: BTreeMap<String, String>,
+    /// What `{http}` and `{coap}` stand for, as far as it has said where they are, and its own words.
+    pub(super) words: BTreeMap<String, String>,
     pub(super) node: Option<Node>,
     _server: Server,
 }
@@ -36,6 +38,19 @@ pub(super) struct Node {
     on: String,
     mote: String,
     data: String,
+}
+
+/// How many instances a function has.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(super) struct Instances {
+    pub(super) running: u64,
+    pub(super) paused: u64,
+    pub(super) deaths: u64,
+}
+
+#[derive(Deserialize)]
+struct Shown {
+    instances: Instances,
 }
 
 /// What platforms are made with.
@@ -53,7 +68,7 @@ pub(super) struct Ground<'a> {
 impl Running {
     /// Starts it and waits until it is ready.
     pub(super) fn up(name: &str, platform: &file::Platform, ground: &Ground<'_>) -> Result<Self> {
-        let running = match platform.kind {
+        let mut running = match platform.kind {
             PlatformKind::Mote => Self::start_node(name, platform, ground)?,
             PlatformKind::Command => Self::start_command(name, platform, ground)?,
         };
@@ -76,6 +91,13 @@ impl Running {
             let words = ground.filled(words)?;
             let words: Vec<_> = words.iter().map(String::as_str).collect();
             running.node()?.mote(&words, ground)?;
+        }
+        if let Some(Ready::Instances(instances)) = &platform.ready {
+            running.node()?.wait_for(instances, ground)?;
+        }
+        for (word, text) in &platform.words {
+            let text = fill::with_places(text, ground.places)?;
+            running.words.insert(word.clone(), text);
         }
         Ok(running)
     }
@@ -122,7 +144,7 @@ impl Running {
         Ok(Self {
             on: platform.on.clone(),
             id,
-            doors,
+            words: doors,
             node: Some(Node {
                 on: platform.on.clone(),
                 mote,
@@ -156,12 +178,12 @@ impl Running {
                 doors.extend(address(&line));
             }
             Some(Ready::Port(port)) => wait_for_port(&platform.on, *port, ground)?,
-            None => {}
+            Some(Ready::Instances(_)) | None => {}
         }
         Ok(Self {
             on: platform.on.clone(),
             id,
-            doors,
+            words: doors,
             node: None,
             _server: server,
         })
@@ -173,6 +195,35 @@ impl Running {
 }
 
 impl Node {
+    /// Waits until functions have so many instances.
+    fn wait_for(&self, instances: &BTreeMap<String, u64>, ground: &Ground<'_>) -> Result<()> {
+        let until = Instant::now() + INSTANCES_TIMEOUT;
+        for (function, wanted) in instances {
+            loop {
+                let there = self.instances(function, ground)?.running;
+                if there == *wanted {
+                    break;
+                }
+                ensure!(
+                    Instant::now() < until,
+                    "`{function}` has {there} instances and not {wanted} after {} s",
+                    INSTANCES_TIMEOUT.as_secs()
+                );
+                std::thread::sleep(PORT_POLL);
+            }
+        }
+        Ok(())
+    }
+
+    /// What `mote show` says about the instances of a function.
+    pub(super) fn instances(&self, function: &str, ground: &Ground<'_>) -> Result<Instances> {
+        let shown = self.mote(&["show", function, "--json"], ground)?;
+        let shown: Shown = serde_json::from_slice(&shown).with_context(|| {
+            format!("what `mote show {function}` says about instances cannot be read")
+        })?;
+        Ok(shown.instances)
+    }
+
     /// A command of the node's program to this node, and what it wrote.
     pub(super) fn mote(&self, words: &[&str], ground: &Ground<'_>) -> Result<Vec<u8>> {
         let mut all = vec![self.mote.clone()];

@@ -36,6 +36,8 @@ pub(super) struct Test {
     pub(super) requests: Option<u64>,
     #[serde(default, deserialize_with = "time")]
     pub(super) duration: Option<Duration>,
+    /// Operations of all clients together.
+    pub(super) requests_in_all: Option<u64>,
     /// Operations per second of all clients.
     pub(super) rate: Option<f64>,
     #[serde(default)]
@@ -99,7 +101,7 @@ impl Test {
             })
         };
         add("clients", Some(self.clients.to_string()));
-        add("requests", self.requests.map(|value| value.to_string()));
+        add("requests", self.each().map(|value| value.to_string()));
         add("duration", time(self.duration));
         add("rate", self.rate.map(|value| value.to_string()));
         if self.arrivals == Arrivals::Poisson {
@@ -131,6 +133,12 @@ impl Test {
                 .map(|(name, _)| (*name).to_owned()),
         );
         all
+    }
+
+    /// Operations of each client. As `hey` has it, a rest that does not divide is left out.
+    fn each(&self) -> Option<u64> {
+        let shared = |all: u64| (all / self.clients.max(1) as u64).max(1);
+        self.requests.or(self.requests_in_all.map(shared))
     }
 
     /// The body of its requests.
@@ -165,7 +173,7 @@ impl Test {
             return Some(duration + warmup);
         }
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53 requests")]
-        let seconds = self.requests? as f64 * self.clients as f64 / self.rate?;
+        let seconds = self.each()? as f64 * self.clients as f64 / self.rate?;
         Duration::try_from_secs_f64(seconds)
             .ok()
             .map(|time| time + warmup)
