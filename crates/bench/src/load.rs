@@ -16,11 +16,8 @@ mod poller;
 mod tally;
 
 mod http;
-mod http_reply;
-mod http_request;
 
 mod coap;
-mod coap_message;
 
 use std::sync::Arc;
 use std::thread;

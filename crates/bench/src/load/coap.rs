@@ -3,28 +3,38 @@
 //! A confirmable request is sent again after 2 to 3 s, doubled each time, four times at most (§4.8). Its response
 //! comes in the acknowledgement, or later in a message of its own that is acknowledged in turn (§5.2). Responses are
 //! matched by token, acknowledgements by message id (§5.3.2).
+//! What does not fit one datagram goes block by block, each block with an id and a token of its own (see `transfer`).
 //! A message id must not be used twice within four minutes between the same two endpoints (§4.4). A socket therefore
 //! sends at most 65,536 messages and is then replaced by one with another port. Ids start at a place that moves with
 //! the clock, so that a later run that gets the same port does not meet its own earlier ids; where it does all the
 //! same, the server answers from its memory with an old token, and the request is sent afresh and counted.
+
+mod message;
+mod option;
+pub(super) mod request;
+mod transfer;
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::coap_message::{self, BODY_BYTES_MAX, Head, Kind, Message, TOKEN_BYTES};
 use super::drive::{Client, Job, Lane};
 use super::plan::Plan;
 use super::tally::Outcome;
+use message::{Kind, Message};
+use request::{Head, TOKEN_BYTES};
+use transfer::{Step, Transfer};
 
 /// RFC 7252 §4.8, MAX_RETRANSMIT.
 const RETRANSMISSIONS_MAX: u32 = 4;
 /// RFC 7252 §4.8, ACK_RANDOM_FACTOR: the first wait is up to this many times ACK_TIMEOUT.
 const RANDOM_FACTOR: f64 = 1.5;
+/// A server repeats a response for at most 93 s, but a client that ended its exchange hardly sees one.
+const TOKENS_KNOWN: u32 = 16;
 /// All ids of 16 bits.
 const IDS: u32 = 1 << 16;
 /// Together the sockets can hold at least this much, and each one the system's default.
@@ -36,22 +46,16 @@ const BUFFER_BYTES_MIN: usize = 256 << 10;
 pub(super) struct Target {
     pub(super) address: SocketAddr,
     head: Head,
-    /// All of the request, without id and token.
-    request: Vec<u8>,
+    body: Vec<u8>,
 }
 
 impl Target {
-    pub(super) fn new(address: SocketAddr, head: Head, body: &[u8]) -> Result<Self> {
-        ensure!(
-            body.len() <= BODY_BYTES_MAX,
-            "body of {} bytes does not fit one datagram, use at most {BODY_BYTES_MAX}",
-            body.len()
-        );
-        Ok(Self {
+    pub(super) fn new(address: SocketAddr, head: Head, body: Vec<u8>) -> Self {
+        Self {
             address,
-            request: head.with(body),
             head,
-        })
+            body,
+        }
     }
 }
 
@@ -61,12 +65,18 @@ pub(super) struct Endpoint {
     plan: Arc<Plan>,
     target: Arc<Target>,
     socket: UdpSocket,
-    /// The request of this endpoint, with the id and token of the last sending.
+    /// The request sent last, with its id and token.
     request: Vec<u8>,
-    /// Body of the last reply, when a chain goes on with it.
+    /// Whether `request` is the only one that an exchange of this endpoint ever needs.
+    fixed: bool,
+    transfer: Transfer,
+    /// Body of the request in flight in a chain, which is the last reply's.
     body: Vec<u8>,
+    follows: bool,
     id: u16,
     ids_left: u32,
+    /// How many the last exchange took: its blocks must all come from one socket.
+    ids_used: u32,
     token: u32,
     flight: Option<Flight>,
     random: fastrand::Rng,
@@ -101,10 +111,14 @@ impl Endpoint {
             plan: Arc::clone(plan),
             target: Arc::clone(target),
             socket,
-            request: target.request.clone(),
+            request: target.head.with(&[]),
+            fixed: false,
+            transfer: Transfer::new(),
             body: Vec::new(),
+            follows: false,
             id: first_id(),
             ids_left: IDS,
+            ids_used: 0,
             token: random.u32(..),
             flight: None,
             random,
@@ -114,15 +128,16 @@ impl Endpoint {
     /// Sends the request with a new id and a new token.
     fn send_fresh(&mut self, lane: &mut Lane, now: Instant, deadline: Instant) -> io::Result<()> {
         if self.ids_left == 0 {
-            self.socket = open_socket(self.target.address, self.plan.clients)?;
-            lane.poller.watch(&self.socket, self.index)?;
-            lane.wire.connects += 1;
-            self.ids_left = IDS;
+            if self.ids_used > 0 {
+                return Err(io::Error::other("more blocks than one socket has ids"));
+            }
+            self.replace_socket(lane)?;
         }
+        self.ids_used += 1;
         self.ids_left -= 1;
         self.id = self.id.wrapping_add(1);
         self.token = self.token.wrapping_add(1);
-        coap_message::stamp(&mut self.request, self.id, self.token.to_be_bytes());
+        request::stamp(&mut self.request, self.id, self.token.to_be_bytes());
         let wait = self
             .plan
             .ack_timeout
@@ -134,6 +149,30 @@ impl Endpoint {
             resent: 0,
         });
         self.send()
+    }
+
+    fn replace_socket(&mut self, lane: &mut Lane) -> io::Result<()> {
+        self.socket = open_socket(self.target.address, self.plan.clients)?;
+        lane.poller.watch(&self.socket, self.index)?;
+        lane.wire.connects += 1;
+        self.ids_left = IDS;
+        Ok(())
+    }
+
+    fn body(&self) -> &[u8] {
+        if self.follows {
+            &self.body
+        } else {
+            &self.target.body
+        }
+    }
+
+    /// Makes `request` what the transfer needs next.
+    fn write(&mut self) {
+        let mut request = std::mem::take(&mut self.request);
+        self.transfer
+            .write(&self.target.head, self.body(), &mut request);
+        self.request = request;
     }
 
     /// A full buffer loses the datagram, as the network may: retransmission is there for it.
@@ -167,34 +206,61 @@ impl Endpoint {
                 let sent = self.send_fresh(lane, now, deadline);
                 sent.is_err().then(|| self.end(Outcome::Transport))
             }
-            Kind::Acknowledgement => self.judge(message),
+            Kind::Acknowledgement => self.judge(message, lane, now),
             Kind::Confirmable => {
-                // The token of the last exchange stays known, so that a repeated response is acknowledged again.
-                let known = message.is_response() && message.token == self.token_bytes();
+                // Tokens used lately stay known, so that a repeated response is acknowledged again.
+                let known = message.is_response() && self.knows(message.token);
                 let kind = if known {
                     Kind::Acknowledgement
                 } else {
                     Kind::Reset
                 };
                 // A lost acknowledgement makes the server repeat its response.
-                let _lost = self.socket.send(&coap_message::empty(kind, message.id));
-                if known { self.judge(message) } else { None }
+                let _lost = self.socket.send(&message::empty(kind, message.id));
+                if known {
+                    self.judge(message, lane, now)
+                } else {
+                    None
+                }
             }
-            Kind::NonConfirmable if message.token == self.token_bytes() => self.judge(message),
+            Kind::NonConfirmable if message.token == self.token_bytes() => {
+                self.judge(message, lane, now)
+            }
             Kind::NonConfirmable => None,
         }
     }
 
-    fn judge(&mut self, message: &Message<'_>) -> Option<Outcome> {
-        if self.flight.is_none() || !message.is_response() {
+    fn judge(&mut self, message: &Message<'_>, lane: &mut Lane, now: Instant) -> Option<Outcome> {
+        let deadline = self.flight.as_ref()?.deadline;
+        if !message.is_response() || message.token != self.token_bytes() {
             return None;
         }
+        let reply = match self.transfer.take(message, self.body().len()) {
+            Step::Whole => message.payload,
+            Step::Assembled => self.transfer.reply(),
+            Step::Next => {
+                self.fixed = false;
+                self.write();
+                let sent = self.send_fresh(lane, now, deadline);
+                return sent.is_err().then(|| self.end(Outcome::Transport));
+            }
+            Step::Malformed => {
+                lane.wire.malformed += 1;
+                return Some(self.end(Outcome::Transport));
+            }
+            Step::Mixed => return Some(self.end(Outcome::WrongBody)),
+        };
+        let outcome = self.plan.expect.judge(message.status(), reply, self.body());
         if self.plan.chain > 1 {
-            self.body.clear();
-            self.body.extend_from_slice(message.payload);
+            self.body = reply.to_vec();
         }
-        let outcome = self.plan.expect.judge(message.status(), message.payload);
         Some(self.end(outcome))
+    }
+
+    /// Whether it is one of the last few tokens.
+    fn knows(&self, token: &[u8]) -> bool {
+        <[u8; TOKEN_BYTES]>::try_from(token)
+            .is_ok_and(|token| self.token.wrapping_sub(u32::from_be_bytes(token)) < TOKENS_KNOWN)
     }
 
     fn token_bytes(&self) -> [u8; TOKEN_BYTES] {
@@ -204,10 +270,18 @@ impl Endpoint {
 
 impl Client for Endpoint {
     fn begin(&mut self, lane: &mut Lane, job: Job) -> Option<Outcome> {
-        if job.follows {
-            self.target.head.write(&[], &self.body, &mut self.request);
-        } else if self.plan.chain > 1 {
-            self.request.clone_from(&self.target.request);
+        self.follows = job.follows;
+        if self.ids_left < self.ids_used && self.replace_socket(lane).is_err() {
+            return Some(Outcome::Transport);
+        }
+        self.ids_used = 0;
+        let length = self.body().len();
+        let tag = self.token.wrapping_add(1);
+        self.transfer.begin(length, self.plan.block_exponent, tag);
+        if !self.fixed {
+            self.write();
+            // A body that fits one datagram is the same each time, until a reply comes in blocks.
+            self.fixed = self.plan.chain == 1;
         }
         let sent = self.send_fresh(lane, job.now, job.deadline);
         sent.is_err().then(|| self.end(Outcome::Transport))

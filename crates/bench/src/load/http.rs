@@ -5,6 +5,9 @@
 //! the server closes, that breaks or that did not answer in time is replaced when the next request is due; its
 //! connecting counts into that request's latency, as it does for every client.
 
+mod reply;
+pub(super) mod request;
+
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -14,10 +17,10 @@ use anyhow::{Context, Result};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::drive::{Client, Job, Lane};
-use super::http_reply::{Reader, Reply};
-use super::http_request::Head;
 use super::plan::Plan;
 use super::tally::Outcome;
+use reply::{Reader, Reply};
+use request::Head;
 
 /// Before the run starts the server may be slow to accept a thousand connections.
 const FIRST_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,6 +32,7 @@ pub(super) struct Target {
     head: Head,
     /// All of the request.
     pub(super) request: Vec<u8>,
+    body_bytes: usize,
 }
 
 impl Target {
@@ -36,8 +40,13 @@ impl Target {
         Self {
             address,
             request: head.with(body),
+            body_bytes: body.len(),
             head,
         }
+    }
+
+    fn body(&self) -> &[u8] {
+        &self.request[self.request.len() - self.body_bytes..]
     }
 }
 
@@ -97,7 +106,11 @@ impl Connection {
             Ok(None) => None,
             Ok(Some(reply)) => {
                 let body = self.reader.body(&reply);
-                let outcome = self.plan.expect.judge(reply.status, body);
+                let sent = match &self.following {
+                    Some(_) => &self.body,
+                    None => self.target.body(),
+                };
+                let outcome = self.plan.expect.judge(reply.status, body, sent);
                 if self.plan.chain > 1 {
                     self.body.clear();
                     self.body.extend_from_slice(body);

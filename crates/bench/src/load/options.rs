@@ -54,6 +54,10 @@ pub struct Options {
     #[arg(long)]
     pub expect_body: Option<String>,
 
+    /// A reply that is not the request's body counts as failed
+    #[arg(long, conflicts_with = "expect_body")]
+    pub expect_echo: bool,
+
     /// A reply with another status counts as failed: 200, or 2.05 for CoAP [default: any success]
     #[arg(long)]
     pub expect_status: Option<String>,
@@ -74,6 +78,10 @@ pub struct Options {
     /// First wait for an acknowledgement of a CoAP CON; longer than --timeout means no retransmissions (RFC 7252 ACK_TIMEOUT)
     #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
     pub ack_timeout: Duration,
+
+    /// Largest CoAP block in bytes: 16 to 1024, a power of two; larger bodies go block by block (RFC 7959)
+    #[arg(long, default_value_t = 1024)]
+    pub block_size: u16,
 
     /// Threads that send and receive
     #[arg(long, short = 't', default_value_t = 1)]
@@ -108,11 +116,13 @@ impl Options {
             headers: Vec::new(),
             timeout: Duration::from_secs(1),
             expect_body: None,
+            expect_echo: false,
             expect_status: None,
             no_keep_alive: false,
             chain: 1,
             non: false,
             ack_timeout: Duration::from_secs(2),
+            block_size: 1024,
             threads: 1,
             warmup: None,
             server_pid: None,

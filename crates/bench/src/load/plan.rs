@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::options::Options;
 use super::tally::Expect;
-use super::{coap, coap_message, http, http_request};
+use super::{coap, http};
 
 /// More sockets than one address has ephemeral ports for cannot be opened.
 const CLIENTS_MAX: usize = 28_000;
@@ -43,6 +43,8 @@ pub(super) struct Plan {
     pub(super) keep_alive: bool,
     /// Requests of one operation, at least one.
     pub(super) chain: u32,
+    /// CoAP blocks have `16 << block_exponent` bytes at most.
+    pub(super) block_exponent: u8,
     pub(super) confirmable: bool,
     pub(super) ack_timeout: Duration,
     pub(super) clients: usize,
@@ -80,12 +82,14 @@ impl Plan {
                 .map(|text| parse_status(&target, text))
                 .transpose()?,
             body: options.expect_body.clone().map(String::into_bytes),
+            echo: options.expect_echo,
         };
         Ok(Self {
             target,
             head_request: method.eq_ignore_ascii_case("HEAD"),
             keep_alive: !options.no_keep_alive,
             chain: options.chain,
+            block_exponent: block_exponent(options.block_size)?,
             confirmable: !options.non,
             ack_timeout: options.ack_timeout,
             clients: options.clients,
@@ -116,7 +120,7 @@ impl Target {
         match uri.scheme_str() {
             Some("http") => {
                 let keep_alive = !options.no_keep_alive;
-                let head = http_request::Head::new(&uri, method, &options.headers, keep_alive)?;
+                let head = http::request::Head::new(&uri, method, &options.headers, keep_alive)?;
                 let address = resolve(host, uri.port_u16().unwrap_or(80))?;
                 Ok(Self::Http(Arc::new(http::Target::new(address, head, body))))
             }
@@ -132,11 +136,13 @@ impl Target {
                 // RFC 7252 §6.4: left out when it is the address the request goes to.
                 let named = literal(host).is_none().then_some(host);
                 let (path, query) = (uri.path(), uri.query());
-                let head = coap_message::Head::new(method, named, path, query, !options.non)?;
+                let head = coap::request::Head::new(method, named, path, query, !options.non)?;
                 let address = resolve(host, uri.port_u16().unwrap_or(5683))?;
                 Ok(Self::Coap(Arc::new(coap::Target::new(
-                    address, head, body,
-                )?)))
+                    address,
+                    head,
+                    body.to_vec(),
+                ))))
             }
             other => bail!(
                 "scheme `{}` of target `{url}` is not supported, use http or coap",
@@ -174,6 +180,15 @@ fn check_numbers(options: &Options) -> Result<()> {
         options.rate.unwrap_or_default()
     );
     Ok(())
+}
+
+/// RFC 7959 §2.2: a power of two from 16 to 1,024.
+fn block_exponent(bytes: u16) -> Result<u8> {
+    ensure!(
+        bytes.is_power_of_two() && (16..=1024).contains(&bytes),
+        "blocks of {bytes} bytes, use --block-size 16, 32, 64, 128, 256, 512 or 1024"
+    );
+    Ok(u8::try_from(bytes.ilog2() - 4).expect("at most 6"))
 }
 
 fn literal(host: &str) -> Option<IpAddr> {
@@ -228,6 +243,7 @@ mod tests {
         refused(|o| o.clients = 0, "clients");
         refused(|o| o.threads = 0, "threads");
         refused(|o| o.chain = 0, "chain");
+        refused(|o| o.block_size = 100, "--block-size");
         refused(
             |o| {
                 o.target = "coap://127.0.0.1/x".into();

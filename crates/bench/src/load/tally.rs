@@ -31,15 +31,20 @@ pub(super) struct Expect {
     /// Any of class 2 when there is none.
     pub(super) status: Option<u16>,
     pub(super) body: Option<Vec<u8>>,
+    /// The body must be the request's.
+    pub(super) echo: bool,
 }
 
 impl Expect {
-    pub(super) fn judge(&self, status: u16, body: &[u8]) -> Outcome {
+    pub(super) fn judge(&self, status: u16, body: &[u8], sent: &[u8]) -> Outcome {
         let good = self
             .status
             .map_or(status / 100 == 2, |expected| expected == status);
         if !good {
             return Outcome::Status(status);
+        }
+        if self.echo && body != sent {
+            return Outcome::WrongBody;
         }
         match &self.body {
             Some(expected) if without_newline(expected) != without_newline(body) => {
@@ -193,16 +198,19 @@ mod tests {
         let expect = Expect {
             status: None,
             body: Some(b"hi".to_vec()),
+            echo: false,
         };
-        assert_eq!(expect.judge(204, b"hi\n"), Outcome::Ok);
-        assert_eq!(expect.judge(200, b"hi\n\n"), Outcome::WrongBody);
-        assert_eq!(expect.judge(500, b"hi"), Outcome::Status(500));
+        assert_eq!(expect.judge(204, b"hi\n", b""), Outcome::Ok);
+        assert_eq!(expect.judge(200, b"hi\n\n", b""), Outcome::WrongBody);
+        assert_eq!(expect.judge(500, b"hi", b""), Outcome::Status(500));
         let exact = Expect {
             status: Some(404),
             body: None,
+            echo: true,
         };
-        assert_eq!(exact.judge(404, b"x"), Outcome::Ok);
-        assert_eq!(exact.judge(200, b"x"), Outcome::Status(200));
+        assert_eq!(exact.judge(404, b"x", b"x"), Outcome::Ok);
+        assert_eq!(exact.judge(404, b"x", b"y"), Outcome::WrongBody);
+        assert_eq!(exact.judge(200, b"x", b""), Outcome::Status(200));
     }
 
     #[test]

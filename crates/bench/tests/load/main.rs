@@ -4,6 +4,7 @@
 
 mod servers;
 
+mod blocks;
 mod coap;
 mod operations;
 mod outcomes;

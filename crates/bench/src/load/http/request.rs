@@ -4,11 +4,11 @@ use anyhow::{Context, Result};
 
 /// Everything before the length of the body.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Head(Vec<u8>);
+pub(in crate::load) struct Head(Vec<u8>);
 
 impl Head {
     /// Checks what the command line says about the request.
-    pub(super) fn new(
+    pub(in crate::load) fn new(
         uri: &http::Uri,
         method: &str,
         headers: &[String],
@@ -39,7 +39,7 @@ impl Head {
     }
 
     /// The whole request.
-    pub(super) fn with(&self, body: &[u8]) -> Vec<u8> {
+    pub(in crate::load) fn with(&self, body: &[u8]) -> Vec<u8> {
         let mut request = self.0.clone();
         if !body.is_empty() {
             request.extend_from_slice(format!("content-length: {}\r\n", body.len()).as_bytes());
