@@ -20,8 +20,8 @@ use lock::{Entry, Lock};
 /// The largest binary that is committed.
 const WASM_BYTES_MAX: u64 = 200 * 1024;
 
-/// The Cargo workspaces that hold guests: what people read, and what only tests run.
-const WORKSPACES: [&str; 2] = ["examples", "tests/guests"];
+/// The Cargo workspaces that hold guests: what people read, what experiments measure, and what only tests run.
+const WORKSPACES: [&str; 3] = ["examples", "experiments/functions", "tests/guests"];
 
 /// Builds every guest below `root`, writes its `.wasm` beside its sources and brings
 /// `examples/guests.lock` up to date.
