@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::environment::Environment;
 
@@ -72,7 +72,7 @@ pub struct Figure {
     #[serde(default)]
     pub tests: Vec<String>,
     /// Only runs at these values of axes.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "texts")]
     pub only: BTreeMap<String, String>,
     /// Axis with a panel for each value.
     pub each: Option<String>,
@@ -135,6 +135,7 @@ pub struct Published {
     /// The test of the experiment file.
     pub test: String,
     /// The point: every axis named here has this value, others may have any.
+    #[serde(default, deserialize_with = "texts")]
     pub only: BTreeMap<String, String>,
     /// What was measured. Latencies are in milliseconds.
     pub metric: Metric,
@@ -145,4 +146,25 @@ pub struct Published {
     /// Whose, such as `rpi.metal` or `native, thesis`.
     #[serde(default)]
     pub of: String,
+}
+
+/// Values of axes as people write them, numbers among them.
+fn texts<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Value {
+        Integer(i64),
+        Float(f64),
+        Text(String),
+    }
+    let values: BTreeMap<String, Value> = Deserialize::deserialize(from)?;
+    let text = |value| match value {
+        Value::Integer(value) => value.to_string(),
+        Value::Float(value) => value.to_string(),
+        Value::Text(value) => value,
+    };
+    Ok(values
+        .into_iter()
+        .map(|(axis, value)| (axis, text(value)))
+        .collect())
 }
