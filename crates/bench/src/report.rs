@@ -16,6 +16,13 @@ pub mod statistics;
 mod csv;
 mod json;
 
+mod chart;
+mod figure;
+mod matrix;
+mod page;
+mod papers;
+mod units;
+
 use std::path::Path;
 
 use anyhow::Result;
@@ -63,6 +70,9 @@ pub fn write(material: &Material, folder: &Path) -> Result<()> {
             csv::latencies(material, file)
         })?,
         files::stage(folder, "report.json", |file| json::report(material, file))?,
+        files::stage(folder, "report.html", |file| {
+            Ok(file.write_all(page::html(material).as_bytes())?)
+        })?,
     ];
     for file in staged {
         file.publish()?;

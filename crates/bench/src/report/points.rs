@@ -100,3 +100,11 @@ pub(super) fn is_same_place(a: &Environment, b: &Environment) -> bool {
     };
     key(a) == key(b)
 }
+/// A point in words, such as `overhead, system mote, clients 16`.
+pub(super) fn name(test: &str, axes: &BTreeMap<String, String>) -> String {
+    let mut name = test.to_owned();
+    for (axis, value) in axes {
+        name.push_str(&format!(", {axis} {value}"));
+    }
+    name
+}

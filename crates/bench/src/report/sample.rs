@@ -112,6 +112,11 @@ impl<'a> Sample<'a> {
         warnings
     }
 
+    /// Whether any run has a warning.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.measured.iter().any(|one| !one.warnings.is_empty())
+    }
+
     /// Runs that measured nothing: the repetition, and why.
     pub(super) fn failures(&self) -> Vec<(u32, &'a str)> {
         self.runs
