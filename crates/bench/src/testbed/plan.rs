@@ -80,7 +80,17 @@ impl Plan {
         let mut groups: Vec<Group> = Vec::new();
         for (index, test) in base.tests.iter().enumerate() {
             let context = || format!("test `{}`", test.name);
-            for point in source.points(&source.axes(test)).with_context(context)? {
+            for mut point in source.points(&source.axes(test)).with_context(context)? {
+                for (axis, value) in &test.at {
+                    ensure!(
+                        source
+                            .axis(axis)
+                            .is_some_and(|values| values.contains(value)),
+                        "test `{}` is at {axis} = \"{value}\", which the matrix does not have",
+                        test.name
+                    );
+                    point.insert(axis.clone(), value.clone());
+                }
                 let Some((setup, test)) = case(source, &point, index).with_context(context)? else {
                     continue;
                 };

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 
-use super::file::{When, one_or_more, time};
+use super::file::{Value, When, one_or_more, time};
 
 /// Largest body that is made up.
 const BODY_BYTES_MAX: usize = 64 << 20;
@@ -19,6 +19,9 @@ pub(super) struct Test {
     pub(super) name: String,
     /// Its axes; all of the matrix when there are none here.
     pub(super) axes: Option<Vec<String>>,
+    /// Where it is on other axes, which are not gone through.
+    #[serde(default, deserialize_with = "crate::results::texts")]
+    pub(super) at: BTreeMap<String, String>,
     /// The machine that the load comes from.
     pub(super) from: String,
     /// The platform whose processor time and memory are read, when it is on this system.
@@ -40,6 +43,8 @@ pub(super) struct Test {
     pub(super) requests_in_all: Option<u64>,
     /// Operations per second of all clients.
     pub(super) rate: Option<f64>,
+    /// The same for each client.
+    pub(super) rate_each: Option<f64>,
     #[serde(default)]
     pub(super) arrivals: Arrivals,
     /// Rates and how long each, as `--steps` of the load generator takes them.
@@ -52,14 +57,18 @@ pub(super) struct Test {
     pub(super) ack_timeout: Option<Duration>,
     pub(super) threads: Option<usize>,
     pub(super) method: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     pub(super) body: Option<String>,
     /// A file beside the experiment file.
     pub(super) body_file: Option<String>,
-    /// A JSON text of so many bytes.
+    /// A JSON text of so many bytes, which may be written as `10KB`.
+    #[serde(default, deserialize_with = "bytes")]
     pub(super) body_bytes: Option<usize>,
     #[serde(default)]
     pub(super) headers: BTreeMap<String, String>,
+    #[serde(default, deserialize_with = "text")]
     pub(super) expect_status: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     pub(super) expect_body: Option<String>,
     /// The reply has to be the body that was sent.
     #[serde(default)]
@@ -103,7 +112,7 @@ impl Test {
         add("clients", Some(self.clients.to_string()));
         add("requests", self.each().map(|value| value.to_string()));
         add("duration", time(self.duration));
-        add("rate", self.rate.map(|value| value.to_string()));
+        add("rate", self.rate_of_all().map(|value| value.to_string()));
         if self.arrivals == Arrivals::Poisson {
             add("arrivals", Some("poisson".to_owned()));
             add("seed", Some(seed.to_string()));
@@ -125,6 +134,7 @@ impl Test {
             ("--no-keep-alive", !self.keep_alive),
             ("--non", self.non),
             ("--http2", self.http2),
+            ("--expect-echo", self.expect_echo),
         ];
         all.extend(
             flags
@@ -133,6 +143,12 @@ impl Test {
                 .map(|(name, _)| (*name).to_owned()),
         );
         all
+    }
+
+    fn rate_of_all(&self) -> Option<f64> {
+        #[expect(clippy::cast_precision_loss, reason = "there are far fewer clients")]
+        let clients = self.clients as f64;
+        self.rate.or(self.rate_each.map(|each| each * clients))
     }
 
     /// Operations of each client. As `hey` has it, a rest that does not divide is left out.
@@ -173,7 +189,7 @@ impl Test {
             return Some(duration + warmup);
         }
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53 requests")]
-        let seconds = self.each()? as f64 * self.clients as f64 / self.rate?;
+        let seconds = self.each()? as f64 * self.clients as f64 / self.rate_of_all()?;
         Duration::try_from_secs_f64(seconds)
             .ok()
             .map(|time| time + warmup)
@@ -192,6 +208,35 @@ fn made_up(bytes: usize) -> Result<Vec<u8>> {
     );
     let filling = FILLING.iter().cycle().take(bytes - BEGIN.len() - END.len());
     Ok(BEGIN.iter().chain(filling).chain(END).copied().collect())
+}
+
+/// A number of bytes, or a size as people write it.
+fn bytes<'de, D: Deserializer<'de>>(from: D) -> Result<Option<usize>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Number(usize),
+        Text(String),
+    }
+    let Some(either) = Deserialize::deserialize(from)? else {
+        return Ok(None);
+    };
+    match either {
+        Either::Number(bytes) => Ok(Some(bytes)),
+        Either::Text(text) => {
+            let size: Option<bytesize::ByteSize> = text.parse().ok();
+            let bytes = size.and_then(|size| usize::try_from(size.as_u64()).ok());
+            let bytes =
+                bytes.ok_or_else(|| de::Error::custom(format!("`{text}` is no size such as 10KB")));
+            bytes.map(Some)
+        }
+    }
+}
+
+/// A text that may look like a number.
+fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    let value: Option<Value> = Deserialize::deserialize(from)?;
+    Ok(value.map(|value| value.to_string()))
 }
 
 fn yes() -> bool {
