@@ -42,10 +42,14 @@ pub(super) fn measure(
     }
     let ground = site.ground(folder, stop);
     let program = generator(case, site, &ground, &places, (platform, seed))?;
+    let observed = test.observe.as_deref();
+    let observed = observed
+        .map(|function| fill::with_places(function, &places))
+        .transpose()?;
     let over = AtomicBool::new(false);
     let (output, values) = thread::scope(|scope| {
         let node = platform.and_then(|platform| platform.node.as_ref());
-        let watching = match (&test.observe, node) {
+        let watching = match (&observed, node) {
             (Some(function), Some(node)) => {
                 let (ground, over) = (&ground, &over);
                 Some(scope.spawn(move || watch(function, node, ground, over)))

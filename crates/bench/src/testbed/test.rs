@@ -41,7 +41,7 @@ pub(super) struct Test {
     pub(super) duration: Option<Duration>,
     /// Operations of all clients together.
     pub(super) requests_in_all: Option<u64>,
-    /// Operations per second of all clients.
+    /// Operations per second of all clients; 0 is as fast as it goes.
     pub(super) rate: Option<f64>,
     /// The same for each client.
     pub(super) rate_each: Option<f64>,
@@ -148,7 +148,8 @@ impl Test {
     fn rate_of_all(&self) -> Option<f64> {
         #[expect(clippy::cast_precision_loss, reason = "there are far fewer clients")]
         let clients = self.clients as f64;
-        self.rate.or(self.rate_each.map(|each| each * clients))
+        let rate = self.rate.or(self.rate_each.map(|each| each * clients));
+        rate.filter(|rate| *rate > 0.0)
     }
 
     /// Operations of each client. As `hey` has it, a rest that does not divide is left out.
