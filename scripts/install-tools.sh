@@ -163,7 +163,7 @@ foreign_component() {
 demo_packages=(cc=build-essential curl=curl coap-client-notls=libcoap3-bin /etc/ssl/certs/ca-certificates.crt=ca-certificates)
 # Programs in the sandbox see what is in /usr/bin, and nothing of what people install in their homes.
 test_packages=("${demo_packages[@]}" git=git wrk=wrk /usr/bin/python3=python3 /usr/bin/node=nodejs npm=npm
-    autoconf=autoconf automake=automake libtoolize=libtool cmake=cmake)
+    /usr/sbin/sshd=openssh-server ssh=openssh-client autoconf=autoconf automake=automake libtoolize=libtool cmake=cmake)
 
 case ${1-} in
 demo)

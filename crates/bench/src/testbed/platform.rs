@@ -1,6 +1,7 @@
 //! What is measured: a node with its functions, or any other program.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -107,9 +108,15 @@ impl Running {
         let mote = machines.place(&platform.on, ground.mote)?;
         let data = machines.scratch(&platform.on, ground.scratch, name)?;
         let places = machines.places();
-        let host = places
-            .get(&platform.on)
-            .context("a machine has an address")?;
+        let address_of_all = places.get(&platform.on);
+        let address_of_all = address_of_all.context("a machine has an address")?;
+        // A name may be that of a way to it, and no address that it has itself.
+        let numbers = address_of_all.parse::<IpAddr>().is_ok();
+        let host = if numbers {
+            address_of_all.as_str()
+        } else {
+            "0.0.0.0"
+        };
         let (http, coap) = if machines.shares_ports(&platform.on)? {
             (0, 0)
         } else {
@@ -122,7 +129,7 @@ impl Running {
             data.clone(),
         ];
         for (door, host, port) in [
-            ("--http", host.as_str(), http),
+            ("--http", host, http),
             ("--coap", host, coap),
             ("--admin", "127.0.0.1", 0),
         ] {
@@ -139,7 +146,7 @@ impl Running {
         let mut doors = BTreeMap::new();
         while doors.len() < 3 {
             let (door, url) = server.wait_for("its three addresses", address)?;
-            doors.insert(door, url);
+            doors.insert(door, url.replace("0.0.0.0", address_of_all));
         }
         Ok(Self {
             on: platform.on.clone(),
