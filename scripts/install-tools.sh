@@ -150,6 +150,9 @@ container_engine() {
 
 node_clients() { npm_install node coap "$node_coap_version"; }
 
+# Headless Chromium looks at the testbed's report, in a font that has the characters it uses.
+browser() { apt_install chromium=chromium /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf=fonts-dejavu-core; }
+
 # A component that was not built for Mote, from JavaScript: building it takes half a minute of a processor.
 foreign_component() {
     local source=tests/interop/wasi-http built=$tools/componentize/hello.wasm
@@ -177,6 +180,7 @@ test)
     fi
     part packages apt_install "${test_packages[@]}"
     part rust rust
+    part browser browser
     part aiocoap python_clients
     part engine container_engine
     part lambda-py lambda_client

@@ -3,25 +3,28 @@
 //! [`write`] leaves four files in the folder of the results. `runs.csv` has a row for each run, `latencies.csv` every
 //! latency with its count, `report.json` what was found at each point of the matrix, and `report.html` is the page: it
 //! needs no script and nothing from outside, so it can be mailed, archived and printed.
-//! [`compare`] holds two reports against each other and says of each point whether a difference is more than noise.
+//! [`comparison`] holds two reports against each other and says of each point whether a difference is more than noise.
 //!
 //! Everything here is a function of the runs and the seed: the same results give the same files, byte for byte.
-//! How large the page may grow is bounded in `page`, whatever the experiment; what was left out is said there.
+//! How large the page may grow is bounded, whatever the experiment; what was left out is said on it.
 
 mod files;
-mod points;
-mod sample;
-pub mod statistics;
 
 mod csv;
 mod json;
+mod page;
 
 mod chart;
 mod figure;
 mod matrix;
-mod page;
 mod papers;
 mod units;
+
+pub mod comparison;
+
+mod points;
+mod sample;
+pub mod statistics;
 
 use std::path::Path;
 

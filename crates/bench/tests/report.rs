@@ -7,8 +7,12 @@ use std::path::Path;
 use mote_bench::report::{self, Material};
 use serde_json::Value;
 
+#[path = "report/comparison.rs"]
+mod comparison;
 #[path = "report/example.rs"]
 mod example;
+#[path = "report/html.rs"]
+mod html;
 
 /// The text of the files of the report: runs, latencies, JSON.
 fn written(material: &Material) -> (String, String, Value) {

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mote_bench::report;
+use mote_bench::report::{self, comparison};
 
 use chromium::{Chromium, Picture};
 
@@ -122,11 +122,41 @@ fn no_text_of_a_figure_lies_on_another() {
 }
 
 #[test]
+fn a_comparison_fits_a_phone_too() {
+    let Some((mut browser, folder)) = browser() else {
+        return;
+    };
+    let a = example::material();
+    let mut b = example::material();
+    for run in &mut b.runs {
+        run.environment.kernel = "6.19.0".to_owned();
+        if let Some(measured) = &mut run.measured {
+            for (latency, _) in &mut measured.latency {
+                *latency *= if run.test == "overhead" { 0.93 } else { 1.02 };
+            }
+        }
+    }
+    let file = folder.path().join("comparison.html");
+    std::fs::write(&file, comparison::compare(&a, &b).to_html()).unwrap();
+    browser.open(&file, PHONE, "dark");
+    let width = browser.evaluate("document.documentElement.scrollWidth");
+    assert_eq!(width, PHONE, "the page is wider than the window");
+    browser.open(&file, DESK, "light");
+    let bytes = browser.screenshot();
+    keep("comparison.png", &bytes);
+    let picture = Picture::read(&bytes);
+    assert!(picture.count("#0072b2") > 100, "nothing is faster");
+    assert!(picture.count("#d55e00") > 100, "nothing is slower");
+}
+
+#[test]
 fn paper_has_it_too() {
     let Some((mut browser, folder)) = browser() else {
         return;
     };
     browser.open(&page(&folder), DESK, "dark");
+    let ground = browser.evaluate("getComputedStyle(document.body).backgroundColor");
+    assert_eq!(ground, "rgb(20, 23, 27)", "the screen is dark");
     let bytes = browser.print();
     keep("paper.pdf", &bytes);
     assert!(bytes.starts_with(b"%PDF-"));

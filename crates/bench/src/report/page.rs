@@ -171,7 +171,10 @@ fn tests(material: &Material) -> Vec<String> {
 
 fn times(material: &Material) -> Option<String> {
     let seconds = || material.runs.iter().map(|run| run.environment.unix_seconds);
-    let (first, last) = (minute(seconds().min()?), minute(seconds().max()?));
+    let (first, last) = (
+        points::minute(seconds().min()?),
+        points::minute(seconds().max()?),
+    );
     // Of the same day, the time alone.
     let day = first.split(' ').next().unwrap_or_default();
     let shorter = last.strip_prefix(day).map(str::trim).map(str::to_owned);
@@ -179,17 +182,6 @@ fn times(material: &Material) -> Option<String> {
         return Some(format!("{first} UTC"));
     }
     Some(format!("{first} to {} UTC", shorter.unwrap_or(last)))
-}
-
-/// A time that is far off, in a file that somebody changed, must not end the program.
-fn minute(unix_seconds: u64) -> String {
-    let time = std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_secs(
-        unix_seconds.min(253_402_300_799),
-    ));
-    time.map_or_else(String::new, |time| {
-        let text = humantime::format_rfc3339_seconds(time).to_string();
-        format!("{} {}", &text[..10], &text[11..16])
-    })
 }
 
 fn load(material: &Material) -> Option<String> {

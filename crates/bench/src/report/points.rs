@@ -100,6 +100,7 @@ pub(super) fn is_same_place(a: &Environment, b: &Environment) -> bool {
     };
     key(a) == key(b)
 }
+
 /// A point in words, such as `overhead, system mote, clients 16`.
 pub(super) fn name(test: &str, axes: &BTreeMap<String, String>) -> String {
     let mut name = test.to_owned();
@@ -107,4 +108,15 @@ pub(super) fn name(test: &str, axes: &BTreeMap<String, String>) -> String {
         name.push_str(&format!(", {axis} {value}"));
     }
     name
+}
+
+/// Date and time, in UTC. One that is far off, in a file that somebody changed, must not end the program.
+pub(super) fn minute(unix_seconds: u64) -> String {
+    let time = std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_secs(
+        unix_seconds.min(253_402_300_799),
+    ));
+    time.map_or_else(String::new, |time| {
+        let text = humantime::format_rfc3339_seconds(time).to_string();
+        format!("{} {}", &text[..10], &text[11..16])
+    })
 }

@@ -41,7 +41,8 @@ pub(in super::super) fn marker(look: usize, x: f64, y: f64) -> Markup {
 pub(in super::super) fn dots(look: usize, places: impl Iterator<Item = (f64, f64)>) -> Markup {
     let (class, shape) = [
         ("dots round", "h0"),
-        ("dots", "h0"),
+        // Readers of PDF draw no square around a line without a length.
+        ("dots", "h.1"),
         ("dots thin", "m-1.6-1.6l3.2 3.2"),
         ("dots thin", "m-1.8 0h3.6"),
         ("dots thin", "m0-1.8v3.6"),

@@ -57,7 +57,7 @@ pub fn ratio_of_quantiles(
     };
     let (a_each, b_each) = (each(a), each(b));
     if a_each.len().min(b_each.len()) >= REPETITIONS_MIN {
-        return ratio_of_rates(&a_each, &b_each, seed);
+        return ratio_of_medians(&a_each, &b_each, seed);
     }
     let (a_pool, b_pool) = (pooled(a), pooled(b));
     let beyond = quantile.min(1.0 - quantile);
@@ -77,7 +77,7 @@ pub fn ratio_of_quantiles(
 /// How many times larger the median of `b` is than that of `a`, with one number for each repetition. Nothing when
 /// there are too few.
 #[must_use]
-pub fn ratio_of_rates(a: &[f64], b: &[f64], seed: u64) -> Option<Interval> {
+pub fn ratio_of_medians(a: &[f64], b: &[f64], seed: u64) -> Option<Interval> {
     if a.len().min(b.len()) < REPETITIONS_MIN {
         return None;
     }

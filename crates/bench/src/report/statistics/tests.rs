@@ -8,7 +8,7 @@
 
 use proptest::prelude::*;
 
-use super::bootstrap::{Basis, ratio_of_quantiles, ratio_of_rates};
+use super::bootstrap::{Basis, ratio_of_medians, ratio_of_quantiles};
 use super::*;
 
 /// Type 7 on the operations one by one, as R does it.
@@ -61,10 +61,10 @@ proptest! {
     #[test]
     fn an_interval_holds_its_ratio(numbers in prop::collection::vec(1.0..1e3_f64, 3..12), factor in 0.1..10.0_f64, seed: u64) {
         let scaled: Vec<f64> = numbers.iter().map(|number| number * factor).collect();
-        let interval = ratio_of_rates(&numbers, &scaled, seed).unwrap();
+        let interval = ratio_of_medians(&numbers, &scaled, seed).unwrap();
         prop_assert!(interval.low <= interval.high);
         prop_assert!((interval.ratio - factor).abs() < 1e-9);
-        prop_assert_eq!(Some(interval), ratio_of_rates(&numbers, &scaled, seed));
+        prop_assert_eq!(Some(interval), ratio_of_medians(&numbers, &scaled, seed));
     }
 }
 
@@ -121,6 +121,6 @@ fn a_few_repetitions_are_drawn_and_one_run_draws_its_operations() {
 
 #[test]
 fn nothing_divided_by_nothing_has_no_interval() {
-    assert_eq!(ratio_of_rates(&[0.0; 3], &[1.0; 3], 1), None);
-    assert_eq!(ratio_of_rates(&[1.0; 2], &[1.0; 9], 1), None);
+    assert_eq!(ratio_of_medians(&[0.0; 3], &[1.0; 3], 1), None);
+    assert_eq!(ratio_of_medians(&[1.0; 2], &[1.0; 9], 1), None);
 }
