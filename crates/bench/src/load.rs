@@ -1,9 +1,9 @@
-//! A load generator for HTTP/1.1 and CoAP that tells the truth: what was sent, what failed and why, how late, and
+//! A load generator for HTTP and CoAP that tells the truth: what was sent, what failed and why, how late, and
 //! whether it kept up itself.
 //!
 //! Generators that wait for an answer before they send the next request stop measuring when the server stalls. With a
-//! rate this one is an open loop: requests are due at fixed times and latency counts from then. Without one it is a
-//! closed loop, which finds the highest rate. Each thread runs its own clients over epoll and shares nothing, so the
+//! rate, steps or a trace this one is an open loop: requests are due at times of their own and latency counts from then.
+//! Without it is a closed loop, which finds the highest rate. Each thread runs its own clients over epoll and shares nothing, so the
 //! generator costs less than the servers it measures; when that is not enough, the report says so.
 //! A run is bounded by its duration or its number of requests, and one timeout more.
 
@@ -11,7 +11,15 @@ mod options;
 mod plan;
 mod report;
 
+mod target;
+
+mod arrivals;
+mod pacing;
+mod trace;
+
+mod client;
 mod drive;
+mod meter;
 mod poller;
 mod tally;
 
@@ -28,15 +36,22 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::footprint::Footprint;
 
+use self::arrivals::Share;
+use self::client::{Client, Lane};
 use self::coap::Endpoint;
-use self::drive::{Client, Lane, Pace, Schedule, drive};
+use self::drive::{Pace, Schedule, drive};
 use self::http::Connection;
-use self::plan::{Length, Plan, Target};
+use self::pacing::{Length, Pacing};
+use self::plan::Plan;
+use self::poller::Place;
 use self::report::Window;
 use self::tally::Tally;
+use self::target::Targets;
 
+pub use self::arrivals::Spacing;
 pub use self::options::Options;
-pub use self::report::{Failed, Generator, Latency, Report, Server};
+pub use self::report::{Failed, Generator, Latency, Part, Report, Server};
+pub use self::trace::Format;
 
 /// From when the sockets are open until the first request, so that all threads start together.
 const START_DELAY: Duration = Duration::from_millis(20);
@@ -51,43 +66,60 @@ pub fn run(options: &Options) -> Result<Report> {
     if let Some(pid) = options.server_pid {
         Footprint::of(pid)?;
     }
-    allow_descriptors(plan.clients)?;
-    let (tally, schedule, server) = match &plan.target {
-        Target::Http(target) => run_clients(&plan, options.server_pid, |index, lane| {
-            Connection::open(index, &plan, target, lane)
-        })?,
-        Target::Coap(target) => run_clients(&plan, options.server_pid, |index, lane| {
-            Endpoint::open(index, &plan, target, lane)
-        })?,
+    allow_descriptors(plan.clients * plan.targets.len())?;
+    let (tally, schedule, server) = match &plan.targets {
+        Targets::Http(targets) => {
+            run_clients(&plan, options, targets, |place, target, lane, wanted| {
+                Connection::open(place, &plan, target, lane, wanted)
+            })?
+        }
+        Targets::Coap(targets) => {
+            run_clients(&plan, options, targets, |place, target, lane, _| {
+                Endpoint::open(place, &plan, target, lane)
+            })?
+        }
     };
     let end = schedule
         .end
         .or(tally.last_ok)
         .unwrap_or(schedule.measure_from);
     let window = end.saturating_duration_since(schedule.measure_from);
-    Ok(Report::new(&options.target, &plan, &tally, window, server))
+    Ok(Report::new(&options.targets, &plan, &tally, window, server))
 }
 
-fn run_clients<C: Client + Send>(
+/// `open` makes a client's connection to a target, at once if that is wanted.
+fn run_clients<C: Client + Send, T>(
     plan: &Plan,
-    server_pid: Option<u32>,
-    open: impl Fn(usize, &Lane) -> Result<C>,
+    options: &Options,
+    targets: &[T],
+    open: impl Fn(Place, &T, &Lane, bool) -> Result<C>,
 ) -> Result<(Tally, Schedule, Option<Window>)> {
+    let server_pid = options.server_pid;
     let mut fleets = Vec::with_capacity(plan.threads);
     for number in 0..plan.threads {
         let lane = Lane::new()?;
         let share = plan.clients / plan.threads + usize::from(number < plan.clients % plan.threads);
+        let line = |client: usize, target: usize| {
+            // The first client finds out whether the targets are there; others open what they come to need.
+            let first = number == 0 && client == 0;
+            let wanted = first || plan.keep_alive && targets.len() == 1;
+            open(Place { client, target }, &targets[target], &lane, wanted)
+        };
         let clients = (0..share)
-            .map(|index| open(index, &lane))
-            .collect::<Result<Vec<C>>>()?;
+            .map(|client| {
+                (0..targets.len())
+                    .map(|target| line(client, target))
+                    .collect()
+            })
+            .collect::<Result<Vec<Vec<C>>>>()?;
         fleets.push((lane, clients));
     }
     let schedule = schedule(plan, Instant::now() + START_DELAY);
     let (tally, server) = thread::scope(|scope| {
         let threads: Vec<_> = fleets
             .into_iter()
-            .zip(0u64..)
-            .map(|((lane, clients), number)| {
+            .enumerate()
+            .map(|(number, (lane, clients))| {
                 let schedule = share_of(&schedule, number, plan.threads);
                 thread::Builder::new()
                     .name(format!("load-{number}"))
@@ -97,7 +129,7 @@ fn run_clients<C: Client + Send>(
             .collect::<Result<_>>()?;
         let before = sample_at(server_pid, Some(schedule.measure_from));
         let after_window = schedule.end.map(|end| sample_at(server_pid, Some(end)));
-        let mut tally = Tally::new();
+        let mut tally = Tally::new(targets.len());
         for thread in threads {
             tally.add(
                 &thread
@@ -122,34 +154,18 @@ fn run_clients<C: Client + Send>(
 /// The whole load's schedule; [`share_of`] gives each thread its part.
 fn schedule(plan: &Plan, start: Instant) -> Schedule {
     let measure_from = start + plan.warmup;
-    let (pace, end) = match (plan.rate, plan.length) {
-        (None, Length::Each(each)) => (Pace::Closed { each: Some(each) }, None),
-        (None, Length::For(duration)) => {
-            (Pace::Closed { each: None }, Some(measure_from + duration))
+    let (pace, end) = match &plan.pacing {
+        Pacing::Closed(Length::Each(each)) => (Pace::Closed { each: Some(*each) }, None),
+        Pacing::Closed(Length::For(duration)) => {
+            (Pace::Closed { each: None }, Some(measure_from + *duration))
         }
-        (Some(rate), length) => {
-            let measured_from = whole(rate * plan.warmup.as_secs_f64());
-            let measured = match length {
-                Length::For(duration) => whole(rate * duration.as_secs_f64()),
-                Length::Each(each) => each.saturating_mul(plan.clients as u64),
+        Pacing::Open(open) => {
+            let share = Share {
+                arrivals: open.arrivals.clone(),
+                skip: 0,
+                threads: 1,
             };
-            let total = measured_from.saturating_add(measured);
-            let pace = Pace::Open {
-                rate,
-                next: 0,
-                step: 1,
-                measured_from,
-                total,
-            };
-            #[expect(clippy::cast_precision_loss, reason = "exact below 2^53 requests")]
-            let seconds = measured as f64 / rate;
-            // A window longer than a year is as good as none.
-            let window =
-                Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(1 << 25));
-            (
-                pace,
-                Some(measure_from + window.min(Duration::from_secs(1 << 25))),
-            )
+            (Pace::Open(share), Some(measure_from + open.window))
         }
     };
     Schedule {
@@ -162,24 +178,14 @@ fn schedule(plan: &Plan, start: Instant) -> Schedule {
     }
 }
 
-/// Number `k` of the open loop belongs to thread `k` modulo the threads.
-fn share_of(schedule: &Schedule, thread: u64, threads: usize) -> Schedule {
-    let mut share = schedule.clone();
-    if let Pace::Open { next, step, .. } = &mut share.pace {
-        *next = thread;
-        *step = threads as u64;
+/// Arrival `k` of the open loop belongs to thread `k` modulo the threads.
+fn share_of(schedule: &Schedule, thread: usize, threads: usize) -> Schedule {
+    let mut part = schedule.clone();
+    if let Pace::Open(share) = &mut part.pace {
+        share.skip = thread;
+        share.threads = threads;
     }
-    share
-}
-
-/// How many requests are due in a time; at least one.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "rates and times are checked to be positive, and `as` saturates"
-)]
-fn whole(requests: f64) -> u64 {
-    requests.ceil() as u64
+    part
 }
 
 fn sample_at(pid: Option<u32>, at: Option<Instant>) -> Option<Result<Footprint>> {
@@ -191,8 +197,8 @@ fn sample_at(pid: Option<u32>, at: Option<Instant>) -> Option<Result<Footprint>>
 }
 
 /// A thousand sockets need more descriptors than many systems give by default.
-fn allow_descriptors(clients: usize) -> Result<()> {
-    let needed = clients as u64 + DESCRIPTORS_SPARE;
+fn allow_descriptors(sockets: usize) -> Result<()> {
+    let needed = sockets as u64 + DESCRIPTORS_SPARE;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= needed) {
         return Ok(());
@@ -204,7 +210,7 @@ fn allow_descriptors(clients: usize) -> Result<()> {
     setrlimit(Resource::Nofile, raised)?;
     anyhow::ensure!(
         limit.maximum.is_none_or(|maximum| maximum >= needed),
-        "{clients} clients need {needed} open files and the limit is {}, raise it with `ulimit -Hn {needed}`",
+        "{sockets} sockets need {needed} open files and the limit is {}, raise it with `ulimit -Hn {needed}`",
         limit.maximum.unwrap_or_default()
     );
     Ok(())

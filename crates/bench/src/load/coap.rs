@@ -22,8 +22,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::drive::{Client, Job, Lane};
+use super::client::{Client, Job, Lane};
 use super::plan::Plan;
+use super::poller::Place;
 use super::tally::Outcome;
 use message::{Kind, Message};
 use request::{Head, TOKEN_BYTES};
@@ -61,7 +62,7 @@ impl Target {
 
 #[derive(Debug)]
 pub(super) struct Endpoint {
-    index: usize,
+    place: Place,
     plan: Arc<Plan>,
     target: Arc<Target>,
     socket: UdpSocket,
@@ -73,6 +74,7 @@ pub(super) struct Endpoint {
     /// Body of the request in flight in a chain, which is the last reply's.
     body: Vec<u8>,
     follows: bool,
+    function: u32,
     id: u16,
     ids_left: u32,
     /// How many the last exchange took: its blocks must all come from one socket.
@@ -93,7 +95,7 @@ struct Flight {
 
 impl Endpoint {
     pub(super) fn open(
-        index: usize,
+        place: Place,
         plan: &Arc<Plan>,
         target: &Arc<Target>,
         lane: &Lane,
@@ -104,10 +106,10 @@ impl Endpoint {
                 target.address
             )
         })?;
-        lane.poller.watch(&socket, index)?;
+        lane.poller.watch(&socket, place)?;
         let mut random = fastrand::Rng::new();
         Ok(Self {
-            index,
+            place,
             plan: Arc::clone(plan),
             target: Arc::clone(target),
             socket,
@@ -116,6 +118,7 @@ impl Endpoint {
             transfer: Transfer::new(),
             body: Vec::new(),
             follows: false,
+            function: 0,
             id: first_id(),
             ids_left: IDS,
             ids_used: 0,
@@ -153,7 +156,7 @@ impl Endpoint {
 
     fn replace_socket(&mut self, lane: &mut Lane) -> io::Result<()> {
         self.socket = open_socket(self.target.address, self.plan.clients)?;
-        lane.poller.watch(&self.socket, self.index)?;
+        lane.poller.watch(&self.socket, self.place)?;
         lane.wire.connects += 1;
         self.ids_left = IDS;
         Ok(())
@@ -170,8 +173,13 @@ impl Endpoint {
     /// Makes `request` what the transfer needs next.
     fn write(&mut self) {
         let mut request = std::mem::take(&mut self.request);
-        self.transfer
-            .write(&self.target.head, self.body(), &mut request);
+        let (head, body) = (&self.target.head, self.body());
+        if head.names_function() {
+            let head = head.of_function(self.function);
+            self.transfer.write(&head, body, &mut request);
+        } else {
+            self.transfer.write(head, body, &mut request);
+        }
         self.request = request;
     }
 
@@ -271,6 +279,7 @@ impl Endpoint {
 impl Client for Endpoint {
     fn begin(&mut self, lane: &mut Lane, job: Job) -> Option<Outcome> {
         self.follows = job.follows;
+        self.function = job.function;
         if self.ids_left < self.ids_used && self.replace_socket(lane).is_err() {
             return Some(Outcome::Transport);
         }
@@ -281,7 +290,7 @@ impl Client for Endpoint {
         if !self.fixed {
             self.write();
             // A body that fits one datagram is the same each time, until a reply comes in blocks.
-            self.fixed = self.plan.chain == 1;
+            self.fixed = self.plan.chain == 1 && !self.target.head.names_function();
         }
         let sent = self.send_fresh(lane, job.now, job.deadline);
         sent.is_err().then(|| self.end(Outcome::Transport))

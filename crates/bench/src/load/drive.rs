@@ -3,67 +3,28 @@
 //! One thread owns its clients and shares nothing while it runs. Each client has at most one request in flight and at
 //! most a few entries in the timer heap, so memory does not grow with rate or time.
 //! An operation is one request, or a chain of them on one client; each reply has the timeout to arrive in.
-//! In the closed loop a client's next operation starts when the last one ended. In the open loop operations are numbered
-//! and number `k` is due at `start + k / rate`; latency counts from then, so a server (or a generator) that stalls is
-//! charged for every request that it kept waiting. A due request that finds no free client within the timeout has failed.
+//! In the closed loop a client's next operation starts when the last one ended. In the open loop operations
+//! have times at which they are due; latency counts from then, so a server (or a generator) that stalls is charged for
+//! every request that it kept waiting. A due request that finds no free client within the timeout has failed.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use rustix::time::{ClockId, clock_gettime};
 
-use super::poller::{Events, Poller};
-use super::tally::{Outcome, Tally, Wire};
+use super::arrivals::{Arrival, Share};
+use super::client::{Client, Job, Lane};
+use super::meter::Meter;
+use super::poller::Events;
+use super::tally::{Outcome, Tally};
 
 /// Pause of a client whose server refused it, so that a dead server is not hammered.
 const REST: Duration = Duration::from_millis(10);
 /// A request that starts later than this though it could have started earlier is the generator's fault.
 const LATE: Duration = Duration::from_millis(1);
-/// Datagrams and reads go through one buffer per thread.
-const SCRATCH_BYTES: usize = 64 << 10;
 
-/// What the clients of one thread share.
-#[derive(Debug)]
-pub(super) struct Lane {
-    pub(super) poller: Poller,
-    pub(super) scratch: Vec<u8>,
-    pub(super) wire: Wire,
-}
-
-impl Lane {
-    pub(super) fn new() -> Result<Self> {
-        Ok(Self {
-            poller: Poller::new()?,
-            scratch: vec![0; SCRATCH_BYTES],
-            wire: Wire::default(),
-        })
-    }
-}
-
-/// One request to send.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Job {
-    pub(super) now: Instant,
-    pub(super) deadline: Instant,
-    /// It goes on with a chain: its body is that of the last reply.
-    pub(super) follows: bool,
-}
-
-/// One connection or socket. Each method may end the request in flight; then it returns how.
-pub(super) trait Client {
-    /// Sends a request.
-    fn begin(&mut self, lane: &mut Lane, job: Job) -> Option<Outcome>;
-    /// The socket may be readable or writable.
-    fn ready(&mut self, lane: &mut Lane, now: Instant) -> Option<Outcome>;
-    /// The time of [`Client::next_wake`] has come.
-    fn wake(&mut self, lane: &mut Lane, now: Instant) -> Option<Outcome>;
-    /// When to wake the client if nothing arrives.
-    fn next_wake(&self) -> Option<Instant>;
-}
-
-/// When requests start and which are measured.
+/// When operations start and which are measured.
 #[derive(Debug, Clone)]
 pub(super) struct Schedule {
     pub(super) start: Instant,
@@ -78,42 +39,45 @@ pub(super) struct Schedule {
 
 #[derive(Debug, Clone)]
 pub(super) enum Pace {
-    /// Measured requests per client, or as many as fit before the end.
+    /// Measured operations per client, or as many as fit before the end.
     Closed { each: Option<u64> },
-    /// This thread sends numbers `next`, `next + step`, … below `total`; those from `measured_from` on are measured.
-    Open {
-        rate: f64,
-        next: u64,
-        step: u64,
-        measured_from: u64,
-        total: u64,
-    },
+    /// What this thread is to send.
+    Open(Share),
 }
 
 impl Schedule {
-    fn due(&self, number: u64, rate: f64) -> Instant {
-        #[expect(clippy::cast_precision_loss, reason = "exact below 2^53 requests")]
-        let seconds = number as f64 / rate;
-        self.start + Duration::from_secs_f64(seconds)
-    }
-
     /// Whether what happens now belongs to the measured window.
     fn inside(&self, now: Instant) -> bool {
         now >= self.measure_from && self.end.is_none_or(|end| now <= end)
     }
 }
 
-/// Runs `clients` to the end of the schedule. The start may lie ahead.
-pub(super) fn drive<C: Client>(clients: Vec<C>, lane: Lane, schedule: Schedule) -> Result<Tally> {
+/// Runs clients to the end of the schedule. The start may lie ahead. Each of `clients` has a connection or socket for
+/// each target.
+pub(super) fn drive<C: Client>(
+    clients: Vec<Vec<C>>,
+    lane: Lane,
+    mut schedule: Schedule,
+) -> Result<Tally> {
+    let targets = clients.first().map_or(1, Vec::len);
+    let due = match &mut schedule.pace {
+        Pace::Closed { .. } => None,
+        Pace::Open(share) => share.next(),
+    };
     let mut drive = Drive {
-        slots: clients.into_iter().map(Slot::new).collect(),
+        slots: (0u32..)
+            .zip(clients)
+            .map(|(turn, lines)| Slot::new(lines, turn))
+            .collect(),
         lane,
-        tally: Tally::new(),
+        tally: Tally::new(targets),
         timers: BinaryHeap::new(),
         idle: VecDeque::new(),
         busy: 0,
         live: 0,
         meter: Meter::default(),
+        targets,
+        due,
         schedule,
     };
     drive.run()?;
@@ -122,7 +86,12 @@ pub(super) fn drive<C: Client>(clients: Vec<C>, lane: Lane, schedule: Schedule) 
 }
 
 struct Slot<C> {
-    client: C,
+    /// One for each target, and the one that is in use.
+    lines: Vec<C>,
+    active: usize,
+    /// Closed loop: counts up, so that targets take turns.
+    turn: u32,
+    function: u32,
     /// The earliest entry in the heap that is this slot's.
     armed: Option<Instant>,
     resting_until: Option<Instant>,
@@ -138,10 +107,13 @@ struct Slot<C> {
 }
 
 impl<C> Slot<C> {
-    fn new(client: C) -> Self {
+    fn new(lines: Vec<C>, turn: u32) -> Self {
         let now = Instant::now();
         Self {
-            client,
+            lines,
+            active: 0,
+            turn,
+            function: 0,
             armed: None,
             resting_until: None,
             due: now,
@@ -152,6 +124,10 @@ impl<C> Slot<C> {
             measured_sent: 0,
             free_since: now,
         }
+    }
+
+    fn client(&mut self) -> &mut C {
+        &mut self.lines[self.active]
     }
 }
 
@@ -166,6 +142,9 @@ struct Drive<C> {
     /// Clients that will still send or wait for something.
     live: usize,
     meter: Meter,
+    targets: usize,
+    /// Open loop: what is due next.
+    due: Option<Arrival>,
     schedule: Schedule,
 }
 
@@ -193,10 +172,13 @@ impl<C: Client> Drive<C> {
             let timer = self.timers.peek().map(|Reverse((at, _))| *at);
             let until = [due, timer].into_iter().flatten().min();
             self.lane.poller.wait(until, &mut events)?;
-            for index in events.clients() {
+            for place in events.places() {
                 let now = Instant::now();
-                let outcome = self.slots[index].client.ready(&mut self.lane, now);
-                self.after(index, outcome);
+                let slot = &mut self.slots[place.client];
+                let outcome = slot.lines[place.target].ready(&mut self.lane, now);
+                if place.target == slot.active {
+                    self.after(place.client, outcome);
+                }
             }
         }
         self.meter.finish(&mut self.tally);
@@ -206,7 +188,7 @@ impl<C: Client> Drive<C> {
     fn finished(&self, due: Option<Instant>) -> bool {
         match self.schedule.pace {
             Pace::Closed { .. } => self.live == 0,
-            Pace::Open { next, total, .. } => self.busy == 0 && due.is_none() && next >= total,
+            Pace::Open(_) => self.busy == 0 && due.is_none() && self.due.is_none(),
         }
     }
 
@@ -214,7 +196,7 @@ impl<C: Client> Drive<C> {
     fn next(&mut self, index: usize, now: Instant) {
         match self.schedule.pace {
             Pace::Closed { each } => self.start_closed(index, now, each),
-            Pace::Open { .. } => {
+            Pace::Open(_) => {
                 self.slots[index].free_since = now;
                 self.idle.push_back(index);
             }
@@ -229,33 +211,24 @@ impl<C: Client> Drive<C> {
             self.live -= 1;
             return;
         }
+        slot.function = slot.turn;
+        slot.turn = slot.turn.wrapping_add(1);
         self.begin(index, now, now, measured);
     }
 
-    /// Starts what is due in the open loop. Returns when the next request is due, if a client is free for it.
+    /// Starts what is due in the open loop. Returns when the next operation is due, if a client is free for it.
     fn start_due(&mut self, now: Instant) -> Option<Instant> {
         loop {
-            let Pace::Open {
-                rate,
-                next,
-                step,
-                measured_from,
-                total,
-            } = self.schedule.pace
-            else {
-                return None;
-            };
-            if next >= total {
-                return None;
-            }
-            let due = self.schedule.due(next, rate);
-            let measured = next >= measured_from;
+            let arrival = self.due?;
+            let due = self.schedule.start + arrival.at;
+            let measured = due >= self.schedule.measure_from;
             if due > now {
                 return Some(due);
             }
             if now > due + self.schedule.timeout {
                 if measured {
-                    self.tally.record_unsent(self.schedule.timeout);
+                    let target = self.target(arrival.function);
+                    self.tally.record_unsent(target, self.schedule.timeout);
                     self.tally.lag_max = self.tally.lag_max.max(now - due);
                 }
             } else {
@@ -272,16 +245,24 @@ impl<C: Client> Drive<C> {
                         self.tally.waited += 1;
                     }
                 }
+                self.slots[index].function = arrival.function;
                 self.begin(index, now, due, measured);
             }
-            if let Pace::Open { next, .. } = &mut self.schedule.pace {
-                *next += step;
+            if let Pace::Open(share) = &mut self.schedule.pace {
+                self.due = share.next();
             }
         }
     }
 
+    /// Functions and targets go round.
+    fn target(&self, function: u32) -> usize {
+        function as usize % self.targets
+    }
+
     fn begin(&mut self, index: usize, now: Instant, due: Instant, measured: bool) {
+        let target = self.target(self.slots[index].function);
         let slot = &mut self.slots[index];
+        slot.active = target;
         slot.due = due;
         slot.following = self.schedule.chain - 1;
         slot.busy = true;
@@ -289,7 +270,7 @@ impl<C: Client> Drive<C> {
         self.busy += 1;
         if measured {
             slot.measured_sent += 1;
-            self.tally.sent += 1;
+            self.tally.record_sent(target);
         }
         self.send(index, now, due + self.schedule.timeout, false);
     }
@@ -301,8 +282,9 @@ impl<C: Client> Drive<C> {
             now,
             deadline,
             follows,
+            function: slot.function,
         };
-        let outcome = slot.client.begin(&mut self.lane, job);
+        let outcome = slot.client().begin(&mut self.lane, job);
         self.after(index, outcome);
     }
 
@@ -310,7 +292,7 @@ impl<C: Client> Drive<C> {
     fn after(&mut self, index: usize, outcome: Option<Outcome>) {
         let slot = &mut self.slots[index];
         let Some(outcome) = outcome.filter(|_| slot.busy) else {
-            let wake = slot.client.next_wake();
+            let wake = slot.client().next_wake();
             self.arm(index, wake);
             return;
         };
@@ -330,7 +312,7 @@ impl<C: Client> Drive<C> {
         slot.busy = false;
         self.busy -= 1;
         if slot.measured {
-            self.tally.record(outcome, latency);
+            self.tally.record(slot.active, outcome, latency);
         }
         self.count_window(outcome, now);
         if outcome == Outcome::Transport {
@@ -384,66 +366,12 @@ impl<C: Client> Drive<C> {
                 }
                 continue;
             }
-            let outcome = match slot.client.next_wake() {
-                Some(wake) if wake <= now => slot.client.wake(&mut self.lane, now),
+            let client = slot.client();
+            let outcome = match client.next_wake() {
+                Some(wake) if wake <= now => client.wake(&mut self.lane, now),
                 _ => None,
             };
             self.after(index, outcome);
         }
     }
-}
-
-/// What this thread got from the processor between the start of measuring and its end.
-#[derive(Debug, Default)]
-struct Meter {
-    from: Option<Reading>,
-    to: Option<Reading>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Reading {
-    cpu: Duration,
-    /// Time in which the thread could have run and another one did.
-    starved: Duration,
-    at: Instant,
-}
-
-impl Meter {
-    fn sample(&mut self, schedule: &Schedule, now: Instant) {
-        if self.from.is_none() && now >= schedule.measure_from {
-            self.from = Some(Reading::take(now));
-        }
-        if self.to.is_none() && schedule.end.is_some_and(|end| now >= end) {
-            self.to = Some(Reading::take(now));
-        }
-    }
-
-    fn finish(&self, tally: &mut Tally) {
-        if let Some(from) = self.from {
-            let to = self.to.unwrap_or_else(|| Reading::take(Instant::now()));
-            tally.cpu = to.cpu.saturating_sub(from.cpu);
-            tally.starved = to.starved.saturating_sub(from.starved);
-            tally.wall = to.at.saturating_duration_since(from.at);
-        }
-    }
-}
-
-impl Reading {
-    fn take(at: Instant) -> Self {
-        let time = clock_gettime(ClockId::ThreadCPUTime);
-        let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-        let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or_default();
-        Self {
-            cpu: Duration::new(seconds, nanoseconds),
-            starved: starved().unwrap_or_default(),
-            at,
-        }
-    }
-}
-
-/// The second field of the scheduler's statistics, in nanoseconds; kernels without them count nothing.
-fn starved() -> Option<Duration> {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    let delay = text.split_whitespace().nth(1)?.parse().ok()?;
-    Some(Duration::from_nanos(delay))
 }

@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::drive::{Client, Job, Lane};
+use super::client::{Client, Job, Lane};
 use super::plan::Plan;
+use super::poller::Place;
 use super::tally::Outcome;
 use reply::{Reader, Reply};
 use request::Head;
@@ -29,7 +30,7 @@ const FIRST_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) address: SocketAddr,
-    head: Head,
+    pub(super) head: Head,
     /// All of the request.
     pub(super) request: Vec<u8>,
     body_bytes: usize,
@@ -39,7 +40,7 @@ impl Target {
     pub(super) fn new(address: SocketAddr, head: Head, body: &[u8]) -> Self {
         Self {
             address,
-            request: head.with(body),
+            request: head.with(body, 0),
             body_bytes: body.len(),
             head,
         }
@@ -52,13 +53,15 @@ impl Target {
 
 #[derive(Debug)]
 pub(super) struct Connection {
-    index: usize,
+    place: Place,
     plan: Arc<Plan>,
     target: Arc<Target>,
     socket: Option<TcpStream>,
     reader: Reader,
     /// The request in flight when it is not the target's.
-    following: Option<Vec<u8>>,
+    own: Option<Vec<u8>>,
+    /// Its body is `body`.
+    follows: bool,
     written: usize,
     /// Body of the last reply, when a chain goes on with it.
     body: Vec<u8>,
@@ -67,34 +70,35 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects, so that the run starts with open connections and a wrong address is found at once. Without
-    /// keep-alive the connection has shown what it is for.
+    /// Connects if it is `wanted` at the start, so that the run starts with open connections and a wrong address is
+    /// found at once. Without keep-alive the connection has then shown what it is for.
     pub(super) fn open(
-        index: usize,
+        place: Place,
         plan: &Arc<Plan>,
         target: &Arc<Target>,
         lane: &Lane,
+        wanted: bool,
     ) -> Result<Self> {
-        let stream = TcpStream::connect_timeout(&target.address, FIRST_CONNECT_TIMEOUT)
-            .with_context(|| {
-                format!(
-                    "cannot connect to {}, is the server running?",
-                    target.address
-                )
-            })?;
-        stream.set_nonblocking(true)?;
-        stream.set_nodelay(true)?;
-        let socket = plan.keep_alive.then_some(stream);
-        if let Some(stream) = &socket {
-            lane.poller.watch(stream, index)?;
+        let mut socket = None;
+        if wanted {
+            let address = target.address;
+            let stream = TcpStream::connect_timeout(&address, FIRST_CONNECT_TIMEOUT)
+                .with_context(|| format!("cannot connect to {address}, is the server running?"))?;
+            stream.set_nonblocking(true)?;
+            stream.set_nodelay(true)?;
+            if plan.keep_alive {
+                lane.poller.watch(&stream, place)?;
+                socket = Some(stream);
+            }
         }
         Ok(Self {
-            index,
+            place,
             plan: Arc::clone(plan),
             target: Arc::clone(target),
             socket,
             reader: Reader::new(plan.head_request),
-            following: None,
+            own: None,
+            follows: false,
             written: 0,
             body: Vec::new(),
             deadline: None,
@@ -106,9 +110,10 @@ impl Connection {
             Ok(None) => None,
             Ok(Some(reply)) => {
                 let body = self.reader.body(&reply);
-                let sent = match &self.following {
-                    Some(_) => &self.body,
-                    None => self.target.body(),
+                let sent = if self.follows {
+                    &self.body
+                } else {
+                    self.target.body()
                 };
                 let outcome = self.plan.expect.judge(reply.status, body, sent);
                 if self.plan.chain > 1 {
@@ -130,7 +135,7 @@ impl Connection {
         let Some(socket) = &mut self.socket else {
             return Err(io::ErrorKind::NotConnected.into());
         };
-        let request = self.following.as_ref().unwrap_or(&self.target.request);
+        let request = self.own.as_ref().unwrap_or(&self.target.request);
         while self.written < request.len() {
             // A socket that is still connecting is not writable yet.
             match socket.write(&request[self.written..]) {
@@ -190,10 +195,17 @@ impl Client for Connection {
         self.reader.reset();
         self.written = 0;
         self.deadline = Some(job.deadline);
-        self.following = job.follows.then(|| self.target.head.with(&self.body));
+        self.follows = job.follows;
+        self.own = if job.follows {
+            Some(self.target.head.with(&self.body, job.function))
+        } else if self.target.head.names_function() {
+            Some(self.target.head.with(self.target.body(), job.function))
+        } else {
+            None
+        };
         if self.socket.is_none() {
             match connect(self.target.address) {
-                Ok(socket) if lane.poller.watch(&socket, self.index).is_ok() => {
+                Ok(socket) if lane.poller.watch(&socket, self.place).is_ok() => {
                     lane.wire.connects += 1;
                     self.socket = Some(socket);
                 }
@@ -206,7 +218,7 @@ impl Client for Connection {
         }
         // Nothing can have come back yet: leave the reading to the next event.
         let socket = self.socket.as_mut()?;
-        match socket.write(self.following.as_ref().unwrap_or(&self.target.request)) {
+        match socket.write(self.own.as_ref().unwrap_or(&self.target.request)) {
             Ok(written) => {
                 self.written = written;
                 None

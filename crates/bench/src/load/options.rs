@@ -1,18 +1,24 @@
 //! What to send, how fast and for how long, in the command line's words. [`super::plan`] checks them.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
-/// Load to put on one server: a target, a number of clients and a length.
+use super::arrivals::Spacing;
+use super::trace::Format;
+
+/// Load to put on a server: targets, a number of clients and a length.
 ///
-/// Without `--rate` the loop is closed: each client sends its next request when the last one is answered. With it the
-/// loop is open: requests are due at fixed times whatever the server does, and latency counts from when they were due.
+/// The loop is closed: each client sends its next request when the last one is answered. With `--rate`, `--steps` or
+/// `--trace` it is open: requests are due at times of their own whatever the server does, and latency counts from then.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// Where to send requests: http://HOST:PORT/PATH or coap://HOST:PORT/PATH
-    pub target: String,
+    /// Where to send requests: http://HOST:PORT/PATH or coap://HOST:PORT/PATH. Several targets of one protocol take
+    /// turns, or with a trace each gets its functions; {function} in a path is the number of the trace's function
+    #[arg(required = true, value_name = "TARGET")]
+    pub targets: Vec<String>,
 
     /// Connections (HTTP) or sockets (CoAP), each with one request in flight at most
     #[arg(long, short = 'c', default_value_t = 64)]
@@ -29,6 +35,34 @@ pub struct Options {
     /// Requests per second of all clients together, sent at fixed times (open loop)
     #[arg(long, short = 'r')]
     pub rate: Option<f64>,
+
+    /// Requests per second one after the other instead of one rate, as RATE:DURATION,RATE:DURATION,… (open loop)
+    #[arg(long, value_name = "STEPS")]
+    pub steps: Option<String>,
+
+    /// How requests of the open loop lie in time [default: constant]
+    #[arg(long, value_enum)]
+    pub arrivals: Option<Spacing>,
+
+    /// What chance depends on in the open loop: the same seed gives the same load
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+
+    /// File with recorded load to replay (open loop)
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+
+    /// Format of the trace
+    #[arg(long, value_enum)]
+    pub trace_format: Option<Format>,
+
+    /// Replay the trace this many times as fast as it was recorded
+    #[arg(long, default_value_t = 1.0)]
+    pub trace_speed: f64,
+
+    /// Replay only these minutes of the trace, A..B without B [default: all]
+    #[arg(long, value_name = "A..B", value_parser = parse_minutes)]
+    pub trace_minutes: Option<Range<u32>>,
 
     /// Method of every request [default: GET, or POST with a body or a chain]
     #[arg(long, short = 'X')]
@@ -105,11 +139,18 @@ impl Options {
     #[must_use]
     pub fn new(target: impl Into<String>) -> Self {
         Self {
-            target: target.into(),
+            targets: vec![target.into()],
             clients: 64,
             duration: None,
             requests: None,
             rate: None,
+            steps: None,
+            arrivals: None,
+            seed: 1,
+            trace: None,
+            trace_format: None,
+            trace_speed: 1.0,
+            trace_minutes: None,
             method: None,
             body: None,
             body_file: None,
@@ -131,9 +172,25 @@ impl Options {
     }
 }
 
+/// `A..B`, as ranges are written in Rust: B is the first minute that is left out.
+fn parse_minutes(text: &str) -> Result<Range<u32>, String> {
+    text.split_once("..")
+        .and_then(|(from, to)| Some(from.trim().parse().ok()?..to.trim().parse().ok()?))
+        .filter(|minutes| minutes.start < minutes.end)
+        .ok_or_else(|| "write A..B with A less than B, such as 0..10 for the first ten".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn minutes_are_a_range() {
+        assert_eq!(parse_minutes("3..10"), Ok(3..10));
+        for text in ["", "3", "3..", "..3", "3..3", "a..b", "3...4"] {
+            assert!(parse_minutes(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn the_command_line_has_the_same_defaults() {

@@ -16,13 +16,23 @@ use rustix::time::{
 
 const EVENTS_MAX: usize = 256;
 const TIMER: u64 = u64::MAX;
+/// There are far fewer clients, and fewer targets than the other bits can tell apart.
+const CLIENT_BITS: u32 = 32;
+const CLIENT_MASK: u64 = u32::MAX as u64;
 
-/// Sockets by the index of their client, and one timer.
+/// Sockets by the place of their client, and one timer.
 #[derive(Debug)]
 pub(super) struct Poller {
     epoll: OwnedFd,
     timer: OwnedFd,
     set_for: Option<Instant>,
+}
+
+/// Whose socket it is: which client of the thread, and which of its targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) client: usize,
+    pub(super) target: usize,
 }
 
 /// What one wait reports. Belongs to the thread that waits.
@@ -33,13 +43,16 @@ impl Events {
         Self(Vec::with_capacity(EVENTS_MAX))
     }
 
-    /// The clients whose sockets are ready.
-    pub(super) fn clients(&self) -> impl Iterator<Item = usize> + '_ {
+    /// Whose sockets are ready.
+    pub(super) fn places(&self) -> impl Iterator<Item = Place> + '_ {
         self.0
             .iter()
             .map(|event| event.data.u64())
             .filter(|&data| data != TIMER)
-            .filter_map(|data| usize::try_from(data).ok())
+            .map(|data| Place {
+                client: usize::try_from(data & CLIENT_MASK).unwrap_or(usize::MAX),
+                target: usize::try_from(data >> CLIENT_BITS).unwrap_or(usize::MAX),
+            })
     }
 }
 
@@ -63,8 +76,8 @@ impl Poller {
         })
     }
 
-    /// Reports `socket` as `index` whenever it becomes readable or writable, until it is closed.
-    pub(super) fn watch(&self, socket: impl AsFd, index: usize) -> io::Result<()> {
+    /// Reports `socket` as `place` whenever it becomes readable or writable, until it is closed.
+    pub(super) fn watch(&self, socket: impl AsFd, place: Place) -> io::Result<()> {
         let flags = epoll::EventFlags::IN
             | epoll::EventFlags::OUT
             | epoll::EventFlags::RDHUP
@@ -72,7 +85,7 @@ impl Poller {
         epoll::add(
             &self.epoll,
             socket,
-            epoll::EventData::new_u64(index as u64),
+            epoll::EventData::new_u64((place.target as u64) << CLIENT_BITS | place.client as u64),
             flags,
         )?;
         Ok(())

@@ -1,14 +1,17 @@
 //! What a load run found, for people and for programs.
 
+mod text;
+
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Plan, Target};
-use super::tally::Tally;
+use super::pacing::Pacing;
+use super::plan::Plan;
+use super::tally::{Counts, Tally};
+use super::target::Targets;
 use crate::environment::Environment;
 use crate::footprint::Footprint;
 
@@ -20,14 +23,17 @@ const LATE_SHARE_MAX: f64 = 0.01;
 /// Result of one run of [`super::run`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
-    /// Where the requests went.
+    /// Where the requests went; several targets with a comma between them.
     pub target: String,
     /// Connections or sockets.
     pub clients: usize,
     /// Threads of the generator.
     pub threads: usize,
-    /// Requests per second that were due (open loop), or nothing (closed loop).
+    /// Operations per second that were due on average (open loop), or nothing (closed loop).
     pub rate: Option<f64>,
+    /// How they lay in time (open loop): `constant`, `poisson`, or steps or a trace in a few words.
+    #[serde(default)]
+    pub arrivals: Option<String>,
     /// Requests of one operation. Where it is more than one, counts, rate and latency below are of operations.
     #[serde(default = "one")]
     pub chain: u32,
@@ -50,6 +56,9 @@ pub struct Report {
     /// shortest first. Three digits are kept, so each value stands for up to 0.1 % less. Runs are merged by adding counts.
     #[serde(default)]
     pub histogram: Vec<(f64, u64)>,
+    /// The same for each target, in their order, when there are several.
+    #[serde(default)]
+    pub targets: Vec<Part>,
     /// CoAP requests sent again because no acknowledgement came.
     pub retransmissions: u64,
     /// CoAP requests sent again because the server remembered their id from an earlier exchange.
@@ -68,6 +77,23 @@ pub struct Report {
     pub server: Option<Server>,
     /// Where and how to repeat it.
     pub environment: Environment,
+}
+
+/// What went to one of several targets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    /// Its URL.
+    pub target: String,
+    /// As in [`Report`].
+    pub sent: u64,
+    /// As in [`Report`].
+    pub ok: u64,
+    /// As in [`Report`].
+    pub failed: Failed,
+    /// As in [`Report`].
+    pub latency_us: Latency,
+    /// As in [`Report`].
+    pub histogram: Vec<(f64, u64)>,
 }
 
 /// Failed requests by reason.
@@ -144,7 +170,7 @@ pub(super) struct Window {
 
 impl Report {
     pub(super) fn new(
-        target: &str,
+        urls: &[String],
         plan: &Plan,
         tally: &Tally,
         window: Duration,
@@ -159,21 +185,38 @@ impl Report {
             late: tally.late,
             waited: tally.waited,
         };
-        let failed = Failed::new(&plan.target, tally);
+        let open = match &plan.pacing {
+            Pacing::Closed(_) => None,
+            Pacing::Open(open) => Some(open),
+        };
+        let targets = urls
+            .iter()
+            .zip(&tally.targets)
+            .map(|(url, counts)| Part {
+                target: url.clone(),
+                sent: counts.sent,
+                ok: counts.ok,
+                failed: Failed::new(&plan.targets, counts),
+                latency_us: Latency::new(&counts.latency),
+                histogram: histogram(&counts.latency),
+            })
+            .collect();
         let warnings = warnings(plan, tally, &generator);
         Self {
-            target: target.to_owned(),
+            target: urls.join(", "),
             clients: plan.clients,
             threads: plan.threads,
-            rate: plan.rate,
+            rate: open.map(|open| open.rate),
+            arrivals: open.map(|open| open.what.clone()),
             chain: plan.chain,
             keep_alive: plan.keep_alive,
             seconds,
-            sent: tally.sent,
-            ok: tally.ok,
+            sent: tally.all.sent,
+            ok: tally.all.ok,
             requests_per_second: ratio(count(tally.ok_in_window), seconds),
-            latency_us: Latency::new(&tally.latency),
-            histogram: histogram(&tally.latency),
+            latency_us: Latency::new(&tally.all.latency),
+            histogram: histogram(&tally.all.latency),
+            targets,
             retransmissions: tally.wire.retransmissions,
             id_collisions: tally.wire.id_collisions,
             malformed: tally.wire.malformed,
@@ -182,7 +225,7 @@ impl Report {
             fell_behind: !warnings.is_empty(),
             warnings,
             server: server.map(|window| Server::new(window, tally.replies_in_window)),
-            failed,
+            failed: Failed::new(&plan.targets, &tally.all),
             environment: Environment::read(),
         }
     }
@@ -205,43 +248,44 @@ fn warnings(plan: &Plan, tally: &Tally, generator: &Generator) -> Vec<String> {
             tally.wire.no_port
         ));
     }
-    if tally.unsent > 0 {
+    if tally.all.unsent > 0 {
         warnings.push(format!(
             "{} requests were due and not sent: all {} clients were waiting for answers, lower --rate or raise --clients",
-            tally.unsent, plan.clients
+            tally.all.unsent, plan.clients
         ));
     }
-    if count(tally.waited) > count(tally.sent) * LATE_SHARE_MAX {
+    if count(tally.waited) > count(tally.all.sent) * LATE_SHARE_MAX {
         warnings.push(format!(
             "{} of {} requests waited more than 1 ms for a free client: the server is slower than this rate, or raise --clients",
-            tally.waited, tally.sent
+            tally.waited, tally.all.sent
         ));
     }
-    if count(tally.late) > count(tally.sent) * LATE_SHARE_MAX {
+    if count(tally.late) > count(tally.all.sent) * LATE_SHARE_MAX {
         warnings.push(format!(
             "{} of {} requests were sent more than 1 ms late though a client was free: the machine is too busy for this rate",
-            tally.late, tally.sent
+            tally.late, tally.all.sent
         ));
     }
     warnings
 }
 
 impl Failed {
-    fn new(target: &Target, tally: &Tally) -> Self {
-        let by_status: u64 = tally.by_status.values().sum();
+    fn new(targets: &Targets, counts: &Counts) -> Self {
+        let by_status: u64 = counts.by_status.values().sum();
         Self {
-            total: tally.timeout + tally.wrong_body + tally.transport + tally.unsent + by_status,
-            timeout: tally.timeout,
-            wrong_body: tally.wrong_body,
-            transport: tally.transport,
-            unsent: tally.unsent,
-            status: tally
+            total: counts.timeout
+                + counts.wrong_body
+                + counts.transport
+                + counts.unsent
+                + by_status,
+            timeout: counts.timeout,
+            wrong_body: counts.wrong_body,
+            transport: counts.transport,
+            unsent: counts.unsent,
+            status: counts
                 .by_status
                 .iter()
-                .map(|(status, &count)| match target {
-                    Target::Http(_) => (status.to_string(), count),
-                    Target::Coap(_) => (format!("{}.{:02}", status / 100, status % 100), count),
-                })
+                .map(|(&status, &count)| (targets.write_status(status), count))
                 .collect(),
         }
     }
@@ -288,122 +332,6 @@ impl Server {
             pss_mb_before: megabytes(window.before),
             pss_mb_after: megabytes(window.after),
         }
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let pace = match self.rate {
-            Some(rate) => format!("open loop at {rate:.0}/s"),
-            None => "closed loop".to_owned(),
-        };
-        writeln!(f, "target        {}", self.target)?;
-        writeln!(
-            f,
-            "load          {pace}, {} clients, {} thread(s), {:.2} s{}{}",
-            self.clients,
-            self.threads,
-            self.seconds,
-            if self.chain > 1 {
-                format!(", chains of {}", self.chain)
-            } else {
-                String::new()
-            },
-            if self.keep_alive {
-                ""
-            } else {
-                ", a connection each"
-            }
-        )?;
-        writeln!(
-            f,
-            "requests      {} sent, {} ok, {} failed",
-            self.sent, self.ok, self.failed.total
-        )?;
-        if self.failed.total > 0 {
-            writeln!(f, "failed        {}", self.failed)?;
-        }
-        writeln!(
-            f,
-            "rate          {:.0} good answers/s",
-            self.requests_per_second
-        )?;
-        let latency = &self.latency_us;
-        writeln!(
-            f,
-            "latency µs    min {:.0}  p50 {:.0}  p90 {:.0}  p99 {:.0}  p99.9 {:.0}  max {:.0}",
-            latency.min, latency.p50, latency.p90, latency.p99, latency.p999, latency.max
-        )?;
-        if self.retransmissions + self.id_collisions + self.malformed + self.reconnects > 0 {
-            writeln!(
-                f,
-                "wire          {} retransmissions, {} id collisions, {} malformed, {} reconnects",
-                self.retransmissions, self.id_collisions, self.malformed, self.reconnects
-            )?;
-        }
-        if let Some(server) = &self.server {
-            writeln!(f, "server        {server}")?;
-        }
-        write!(
-            f,
-            "generator     {:.0} % of its threads, {:.0} % waiting for a processor, {:.1} µs CPU/request",
-            self.generator.cpu_share * 100.0,
-            self.generator.starved_share * 100.0,
-            self.generator.cpu_us_per_request
-        )?;
-        if self.rate.is_some() {
-            write!(
-                f,
-                ", longest lag {:.0} µs, {} late",
-                self.generator.lag_us_max, self.generator.late
-            )?;
-        }
-        writeln!(f)?;
-        writeln!(f, "fell behind   {}", self.fell_behind)?;
-        for warning in &self.warnings {
-            writeln!(f, "warning: {warning}")?;
-        }
-        write!(f, "{}", self.environment)
-    }
-}
-
-impl fmt::Display for Failed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fixed = [
-            ("timeout", self.timeout),
-            ("wrong body", self.wrong_body),
-            ("transport", self.transport),
-            ("not sent", self.unsent),
-        ];
-        let named = fixed
-            .iter()
-            .map(|(name, count)| ((*name).to_owned(), *count));
-        let status = self
-            .status
-            .iter()
-            .map(|(status, count)| (format!("status {status}"), *count));
-        let parts: Vec<String> = named
-            .chain(status)
-            .filter(|(_, count)| *count > 0)
-            .map(|(name, count)| format!("{count} {name}"))
-            .collect();
-        f.write_str(&parts.join(", "))
-    }
-}
-
-impl fmt::Display for Server {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let megabytes =
-            |value: Option<f64>| value.map_or("unknown".to_owned(), |mb| format!("{mb:.1}"));
-        write!(
-            f,
-            "{:.1} µs CPU/request ({:.2} s, {} process(es)), PSS {} -> {} MB",
-            self.cpu_us_per_request,
-            self.cpu_seconds,
-            self.processes,
-            megabytes(self.pss_mb_before),
-            megabytes(self.pss_mb_after)
-        )
     }
 }
 

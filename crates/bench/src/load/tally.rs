@@ -1,6 +1,6 @@
 //! Counts what happened to the requests of one thread; the threads' tallies are added up at the end.
 //!
-//! Every measured request ends in exactly one outcome. The histogram is fixed in size, whatever is recorded.
+//! Every measured operation ends in exactly one outcome. Histograms are bounded in size, whatever is recorded.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -72,9 +72,9 @@ pub(super) struct Wire {
     pub(super) no_port: u64,
 }
 
-/// Counts of one thread, or of several added up.
+/// How operations ended: all of them, or those of one target.
 #[derive(Debug, Clone)]
-pub(super) struct Tally {
+pub(super) struct Counts {
     pub(super) sent: u64,
     pub(super) ok: u64,
     pub(super) timeout: u64,
@@ -85,6 +85,69 @@ pub(super) struct Tally {
     pub(super) by_status: BTreeMap<u16, u64>,
     /// Nanoseconds of good answers; a timeout counts with the time it was waited for, so that it shows.
     pub(super) latency: Histogram<u64>,
+}
+
+impl Counts {
+    fn new() -> Self {
+        Self {
+            sent: 0,
+            ok: 0,
+            timeout: 0,
+            wrong_body: 0,
+            transport: 0,
+            unsent: 0,
+            by_status: BTreeMap::new(),
+            // It grows with the longest latency, up to 240 KB.
+            latency: Histogram::new(LATENCY_DIGITS).expect("three digits are accepted"),
+        }
+    }
+
+    fn record(&mut self, outcome: Outcome, latency: Duration) {
+        match outcome {
+            Outcome::Ok => self.ok += 1,
+            Outcome::Timeout => self.timeout += 1,
+            Outcome::WrongBody => self.wrong_body += 1,
+            Outcome::Transport => self.transport += 1,
+            Outcome::Status(status) => *self.by_status.entry(status).or_default() += 1,
+        }
+        if matches!(outcome, Outcome::Ok | Outcome::Timeout) {
+            self.record_latency(latency);
+        }
+    }
+
+    fn record_unsent(&mut self, timeout: Duration) {
+        self.unsent += 1;
+        self.record_latency(timeout);
+    }
+
+    fn record_latency(&mut self, latency: Duration) {
+        self.latency
+            .record(nanoseconds(latency.min(LATENCY_MAX)))
+            .expect("the histogram grows up to the longest latency");
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.sent += other.sent;
+        self.ok += other.ok;
+        self.timeout += other.timeout;
+        self.wrong_body += other.wrong_body;
+        self.transport += other.transport;
+        self.unsent += other.unsent;
+        for (&status, count) in &other.by_status {
+            *self.by_status.entry(status).or_default() += count;
+        }
+        self.latency
+            .add(&other.latency)
+            .expect("all histograms have the same digits and grow");
+    }
+}
+
+/// Counts of one thread, or of several added up.
+#[derive(Debug, Clone)]
+pub(super) struct Tally {
+    pub(super) all: Counts,
+    /// The same for each target, when there are several.
+    pub(super) targets: Vec<Counts>,
     /// Good answers and answers of any kind inside the measured window, for the rates.
     pub(super) ok_in_window: u64,
     pub(super) replies_in_window: u64,
@@ -104,17 +167,14 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(targets: usize) -> Self {
         Self {
-            sent: 0,
-            ok: 0,
-            timeout: 0,
-            wrong_body: 0,
-            transport: 0,
-            unsent: 0,
-            by_status: BTreeMap::new(),
-            latency: Histogram::new_with_bounds(1, nanoseconds(LATENCY_MAX), LATENCY_DIGITS)
-                .expect("the bounds are constants that the histogram accepts"),
+            all: Counts::new(),
+            targets: if targets > 1 {
+                vec![Counts::new(); targets]
+            } else {
+                Vec::new()
+            },
             ok_in_window: 0,
             replies_in_window: 0,
             last_ok: None,
@@ -128,39 +188,35 @@ impl Tally {
         }
     }
 
-    /// Records how a measured request ended after `latency`.
-    pub(super) fn record(&mut self, outcome: Outcome, latency: Duration) {
-        match outcome {
-            Outcome::Ok => self.ok += 1,
-            Outcome::Timeout => self.timeout += 1,
-            Outcome::WrongBody => self.wrong_body += 1,
-            Outcome::Transport => self.transport += 1,
-            Outcome::Status(status) => *self.by_status.entry(status).or_default() += 1,
-        }
-        if matches!(outcome, Outcome::Ok | Outcome::Timeout) {
-            self.latency.saturating_record(nanoseconds(latency));
+    /// Records that a measured operation on `target` began.
+    pub(super) fn record_sent(&mut self, target: usize) {
+        self.all.sent += 1;
+        if let Some(counts) = self.targets.get_mut(target) {
+            counts.sent += 1;
         }
     }
 
-    /// Records a measured request that was due and could not be sent before it was too late.
-    pub(super) fn record_unsent(&mut self, timeout: Duration) {
-        self.unsent += 1;
-        self.latency.saturating_record(nanoseconds(timeout));
+    /// Records how a measured operation on `target` ended after `latency`.
+    pub(super) fn record(&mut self, target: usize, outcome: Outcome, latency: Duration) {
+        self.all.record(outcome, latency);
+        if let Some(counts) = self.targets.get_mut(target) {
+            counts.record(outcome, latency);
+        }
+    }
+
+    /// Records a measured operation that was due and could not be sent before it was too late.
+    pub(super) fn record_unsent(&mut self, target: usize, timeout: Duration) {
+        self.all.record_unsent(timeout);
+        if let Some(counts) = self.targets.get_mut(target) {
+            counts.record_unsent(timeout);
+        }
     }
 
     pub(super) fn add(&mut self, other: &Self) {
-        self.sent += other.sent;
-        self.ok += other.ok;
-        self.timeout += other.timeout;
-        self.wrong_body += other.wrong_body;
-        self.transport += other.transport;
-        self.unsent += other.unsent;
-        for (&status, count) in &other.by_status {
-            *self.by_status.entry(status).or_default() += count;
+        self.all.add(&other.all);
+        for (counts, other) in self.targets.iter_mut().zip(&other.targets) {
+            counts.add(other);
         }
-        self.latency
-            .add(&other.latency)
-            .expect("all tallies have the same bounds");
         self.ok_in_window += other.ok_in_window;
         self.replies_in_window += other.replies_in_window;
         self.last_ok = self.last_ok.max(other.last_ok);
@@ -215,14 +271,25 @@ mod tests {
 
     #[test]
     fn adding_keeps_every_count() {
-        let mut first = Tally::new();
-        first.record(Outcome::Status(503), Duration::ZERO);
-        let mut second = Tally::new();
-        second.record(Outcome::Status(503), Duration::ZERO);
-        second.record(Outcome::Ok, Duration::from_secs(1_000_000));
-        second.record_unsent(Duration::from_secs(1));
+        let mut first = Tally::new(2);
+        first.record_sent(1);
+        first.record(1, Outcome::Status(503), Duration::ZERO);
+        let mut second = Tally::new(2);
+        second.record(0, Outcome::Status(503), Duration::ZERO);
+        second.record(1, Outcome::Ok, Duration::from_secs(1_000_000));
+        second.record_unsent(0, Duration::from_secs(1));
         first.add(&second);
-        assert_eq!((first.ok, first.unsent, first.by_status[&503]), (1, 1, 2));
-        assert_eq!(first.latency.len(), 2);
+        let (all, targets) = (&first.all, &first.targets);
+        assert_eq!(
+            (all.sent, all.ok, all.unsent, all.by_status[&503]),
+            (1, 1, 1, 2)
+        );
+        assert_eq!(
+            (targets[0].unsent, targets[1].ok, targets[1].sent),
+            (1, 1, 1)
+        );
+        assert_eq!((all.latency.len(), targets[0].latency.len()), (2, 1));
+        assert!(all.latency.max() < nanoseconds(Duration::from_secs(601)));
+        assert!(Tally::new(1).targets.is_empty());
     }
 }

@@ -8,3 +8,4 @@ mod blocks;
 mod coap;
 mod operations;
 mod outcomes;
+mod schedules;

@@ -102,8 +102,20 @@ pub(crate) fn all_ok(report: &Report, expected: u64) {
 
 /// Answers each HTTP request on a connection of its own with what `answer` makes of its body, until the test ends.
 pub(crate) fn http_responder(answer: impl Fn(&[u8]) -> Vec<u8> + Clone + Send + 'static) -> String {
+    http_server(move |_, body| answer(body)) + "x"
+}
+
+/// Tells the path of each HTTP request, and answers as the baseline does.
+pub(crate) fn http_paths(tell: impl Fn(&str) + Clone + Send + 'static) -> String {
+    http_server(move |path, _| {
+        tell(path);
+        b"hello, world".to_vec()
+    })
+}
+
+fn http_server(answer: impl Fn(&str, &[u8]) -> Vec<u8> + Clone + Send + 'static) -> String {
     let listener = std::net::TcpListener::bind(LOCAL).unwrap();
-    let target = format!("http://{}/x", listener.local_addr().unwrap());
+    let target = format!("http://{}/", listener.local_addr().unwrap());
     thread::spawn(move || {
         for stream in listener.incoming() {
             let answer = answer.clone();
@@ -114,10 +126,10 @@ pub(crate) fn http_responder(answer: impl Fn(&[u8]) -> Vec<u8> + Clone + Send + 
 }
 
 /// One connection, until it is closed or says that it will be.
-fn serve(stream: &TcpStream, answer: &impl Fn(&[u8]) -> Vec<u8>) {
+fn serve(stream: &TcpStream, answer: &impl Fn(&str, &[u8]) -> Vec<u8>) {
     let mut input = BufReader::new(stream);
     loop {
-        let (mut length, mut close, mut lines) = (0, false, 0);
+        let (mut length, mut close, mut path) = (0, false, String::new());
         loop {
             let mut line = String::new();
             if input.read_line(&mut line).unwrap_or(0) == 0 {
@@ -128,14 +140,15 @@ fn serve(stream: &TcpStream, answer: &impl Fn(&[u8]) -> Vec<u8>) {
                 length = digits.parse().unwrap();
             }
             close |= line == "connection: close";
-            lines += 1;
-            if line.is_empty() && lines > 1 {
+            if path.is_empty() {
+                path = line.split(' ').nth(1).unwrap().to_owned();
+            } else if line.is_empty() {
                 break;
             }
         }
         let mut body = vec![0; length];
         input.read_exact(&mut body).unwrap();
-        let reply = answer(&body);
+        let reply = answer(&path, &body);
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", reply.len());
         { stream }
             .write_all(&[head.as_bytes(), &reply].concat())

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 
 use super::option;
+use crate::load::target::FUNCTION;
 
 /// Enough to tell the requests of one socket apart, and sent in every message.
 pub(super) const TOKEN_BYTES: usize = 4;
@@ -12,6 +13,7 @@ pub(super) const TOKEN_BYTES: usize = 4;
 pub(in crate::load) struct Head {
     code: u8,
     confirmable: bool,
+    named: bool,
     /// By number, and those of one number in their order.
     options: Vec<(u16, Vec<u8>)>,
 }
@@ -50,8 +52,30 @@ impl Head {
         Ok(Self {
             code: method_code(method)?,
             confirmable,
+            named: path.contains(FUNCTION) || query.is_some_and(|query| query.contains(FUNCTION)),
             options,
         })
+    }
+
+    /// Whether requests differ by function.
+    pub(super) fn names_function(&self) -> bool {
+        self.named
+    }
+
+    /// The request for this one.
+    pub(super) fn of_function(&self, function: u32) -> Self {
+        let number = function.to_string();
+        let options = self.options.iter().map(|(option, value)| {
+            let value = match std::str::from_utf8(value) {
+                Ok(text) => text.replace(FUNCTION, &number).into_bytes(),
+                Err(_) => value.clone(),
+            };
+            (*option, value)
+        });
+        Self {
+            options: options.collect(),
+            ..*self
+        }
     }
 
     /// The message with `body`; [`stamp`] makes each copy its own.

@@ -2,9 +2,14 @@
 
 use anyhow::{Context, Result};
 
+use crate::load::target::FUNCTION;
+
 /// Everything before the length of the body.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::load) struct Head(Vec<u8>);
+pub(in crate::load) struct Head {
+    /// Between the parts goes the number of a function.
+    parts: Vec<Vec<u8>>,
+}
 
 impl Head {
     /// Checks what the command line says about the request.
@@ -35,12 +40,33 @@ impl Head {
                 .with_context(|| format!("header value `{value}` is not valid"))?;
             head.push_str(&format!("{name}: {value}\r\n"));
         }
-        Ok(Self(head.into_bytes()))
+        // Headers may say what they like.
+        let (line, rest) = head.split_once("\r\n").unwrap_or((&head, ""));
+        let mut parts: Vec<_> = line
+            .split(FUNCTION)
+            .map(|part| part.as_bytes().to_vec())
+            .collect();
+        if let Some(last) = parts.last_mut() {
+            last.extend_from_slice(b"\r\n");
+            last.extend_from_slice(rest.as_bytes());
+        }
+        Ok(Self { parts })
+    }
+
+    /// Whether requests differ by function.
+    pub(in crate::load) fn names_function(&self) -> bool {
+        self.parts.len() > 1
     }
 
     /// The whole request.
-    pub(in crate::load) fn with(&self, body: &[u8]) -> Vec<u8> {
-        let mut request = self.0.clone();
+    pub(in crate::load) fn with(&self, body: &[u8], function: u32) -> Vec<u8> {
+        let mut request = Vec::new();
+        for (index, part) in self.parts.iter().enumerate() {
+            if index > 0 {
+                request.extend_from_slice(function.to_string().as_bytes());
+            }
+            request.extend_from_slice(part);
+        }
         if !body.is_empty() {
             request.extend_from_slice(format!("content-length: {}\r\n", body.len()).as_bytes());
         }
