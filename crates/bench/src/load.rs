@@ -52,6 +52,7 @@ pub use self::arrivals::Spacing;
 pub use self::options::Options;
 pub use self::report::{Failed, Generator, Latency, Part, Report, Server};
 pub use self::trace::Format;
+pub use self::trace::generate::Generate;
 
 /// From when the sockets are open until the first request, so that all threads start together.
 const START_DELAY: Duration = Duration::from_millis(20);

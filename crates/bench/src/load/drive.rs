@@ -256,6 +256,9 @@ impl<C: Client> Drive<C> {
 
     /// Functions and targets go round.
     fn target(&self, function: u32) -> usize {
+        if self.targets == 1 {
+            return 0;
+        }
         function as usize % self.targets
     }
 

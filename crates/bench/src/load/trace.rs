@@ -7,6 +7,8 @@ mod calls;
 mod csv;
 mod minutes;
 
+pub(super) mod generate;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fs::File;
