@@ -1,10 +1,13 @@
 //! The testbed: experiments, load, emulated networks and reports.
 
+use std::fs;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
+use mote_bench::report::comparison::compare;
 use mote_bench::{link, load, testbed};
 
 /// Measures a node, or any server, and repeats the experiments of papers
@@ -24,8 +27,23 @@ enum What {
     /// Write the report of a folder of results again
     Report {
         /// The folder
-        folder: std::path::PathBuf,
+        folder: PathBuf,
     },
+    /// Hold two folders of results against each other: ratios, how sure they are, and what is noise
+    Compare {
+        /// The results that ratios are over
+        a: PathBuf,
+        /// The others
+        b: PathBuf,
+        /// Print it as JSON
+        #[arg(long, conflicts_with = "html")]
+        json: bool,
+        /// Write a page to this file instead
+        #[arg(long)]
+        html: Option<PathBuf>,
+    },
+    /// Make a trace like the load of a cloud, to replay with `load --trace`
+    Trace(load::Generate),
     /// Run a command on one host and a server on another, with an emulated network between them
     ///
     /// Hosts are network namespaces of this machine, 10.77.0.1 and 10.77.0.2; nothing of them is left afterwards.
@@ -61,6 +79,28 @@ fn act(what: What) -> Result<ExitCode> {
         }
         What::Report { folder } => {
             testbed::write_report(&folder, &[])?;
+            Ok(ExitCode::SUCCESS)
+        }
+        What::Compare { a, b, json, html } => {
+            let comparison = compare(&testbed::material(&a)?, &testbed::material(&b)?);
+            let mut out = std::io::stdout();
+            match html {
+                Some(file) => fs::write(&file, comparison.to_html())
+                    .with_context(|| format!("cannot write {}", file.display()))?,
+                None if json => writeln!(out, "{}", comparison.to_json()?)?,
+                None => write!(out, "{comparison}")?,
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        What::Trace(generate) => {
+            let invocations = generate.write()?;
+            writeln!(
+                std::io::stdout(),
+                "{}: {invocations} invocations of {} functions in {} minutes",
+                generate.file.display(),
+                generate.functions,
+                generate.minutes
+            )?;
             Ok(ExitCode::SUCCESS)
         }
         What::Link(settings) => {
