@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use super::fill;
 use super::test::Test;
 use crate::link::Preset;
-use crate::results::{Figure, Published};
+use crate::results::{Figure, Published, texts};
 
 /// The version of the format.
 const VERSION: u32 = 1;
@@ -178,7 +178,7 @@ pub(super) struct Service {
     /// Its last line is what the service's name in braces stands for. Exit code 3: it cannot be had here.
     pub(super) start: Vec<String>,
     /// Run afterwards, one after the other.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "commands")]
     pub(super) then: Vec<Vec<String>>,
     pub(super) stop: Option<Vec<String>>,
     #[serde(default)]
@@ -193,9 +193,9 @@ pub(super) struct Platform {
     /// The machine.
     pub(super) on: String,
     /// Of a command: the program and what it is told. Of Mote: more options of `mote up`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "one_or_more")]
     pub(super) command: Vec<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "texts")]
     pub(super) env: BTreeMap<String, String>,
     /// When it is ready. A node is anyway when it says where its doors are.
     pub(super) ready: Option<Ready>,
@@ -203,10 +203,10 @@ pub(super) struct Platform {
     #[serde(default)]
     pub(super) functions: Vec<String>,
     /// What other words in braces stand for in tests of this platform, such as the name of a function.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "texts")]
     pub(super) words: BTreeMap<String, String>,
     /// Of Mote: commands after that, without the word `mote`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "commands")]
     pub(super) then: Vec<Vec<String>>,
     #[serde(default)]
     pub(super) when: When,
@@ -527,6 +527,13 @@ pub(super) fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration
     humantime::parse_duration(&text)
         .map(Some)
         .map_err(|error| de::Error::custom(format!("`{text}` is no time such as 250ms: {error}")))
+}
+
+/// Commands, of whose words some may look like numbers.
+fn commands<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Vec<String>>, D::Error> {
+    let commands: Vec<Vec<Value>> = Deserialize::deserialize(from)?;
+    let words = |words: Vec<Value>| words.iter().map(Value::to_string).collect();
+    Ok(commands.into_iter().map(words).collect())
 }
 
 /// One text or a list of them.
