@@ -24,6 +24,7 @@ mod poller;
 mod tally;
 
 mod http;
+mod http2;
 
 mod coap;
 
@@ -41,6 +42,7 @@ use self::client::{Client, Lane};
 use self::coap::Endpoint;
 use self::drive::{Pace, Schedule, drive};
 use self::http::Connection;
+use self::http2::Stream;
 use self::pacing::{Length, Pacing};
 use self::plan::Plan;
 use self::poller::Place;
@@ -71,12 +73,17 @@ pub fn run(options: &Options) -> Result<Report> {
     let (tally, schedule, server) = match &plan.targets {
         Targets::Http(targets) => {
             run_clients(&plan, options, targets, |place, target, lane, wanted| {
-                Connection::open(place, &plan, target, lane, wanted)
+                Ok(vec![Connection::open(place, &plan, target, lane, wanted)?])
+            })?
+        }
+        Targets::Http2(targets) => {
+            run_clients(&plan, options, targets, |place, target, lane, wanted| {
+                Stream::open(place, &plan, target, lane, wanted)
             })?
         }
         Targets::Coap(targets) => {
             run_clients(&plan, options, targets, |place, target, lane, _| {
-                Endpoint::open(place, &plan, target, lane)
+                Ok(vec![Endpoint::open(place, &plan, target, lane)?])
             })?
         }
     };
@@ -88,31 +95,33 @@ pub fn run(options: &Options) -> Result<Report> {
     Ok(Report::new(&options.targets, &plan, &tally, window, server))
 }
 
-/// `open` makes a client's connection to a target, at once if that is wanted.
+/// `open` makes a connection to a target, at once if that is wanted, and returns the clients on it.
 fn run_clients<C: Client + Send, T>(
     plan: &Plan,
     options: &Options,
     targets: &[T],
-    open: impl Fn(Place, &T, &Lane, bool) -> Result<C>,
+    open: impl Fn(Place, &T, &Lane, bool) -> Result<Vec<C>>,
 ) -> Result<(Tally, Schedule, Option<Window>)> {
     let server_pid = options.server_pid;
     let mut fleets = Vec::with_capacity(plan.threads);
     for number in 0..plan.threads {
         let lane = Lane::new()?;
         let share = plan.clients / plan.threads + usize::from(number < plan.clients % plan.threads);
-        let line = |client: usize, target: usize| {
-            // The first client finds out whether the targets are there; others open what they come to need.
-            let first = number == 0 && client == 0;
+        let mut clients = Vec::with_capacity(share * plan.streams);
+        for connection in 0..share {
+            // The first one finds out whether the targets are there; others open what they come to need.
+            let first = number == 0 && connection == 0;
             let wanted = first || plan.keep_alive && targets.len() == 1;
-            open(Place { client, target }, &targets[target], &lane, wanted)
-        };
-        let clients = (0..share)
-            .map(|client| {
-                (0..targets.len())
-                    .map(|target| line(client, target))
-                    .collect()
-            })
-            .collect::<Result<Vec<Vec<C>>>>()?;
+            let mut sharing: Vec<Vec<C>> = (0..plan.streams).map(|_| Vec::new()).collect();
+            for (target, asked) in targets.iter().enumerate() {
+                let client = clients.len();
+                let lines = open(Place { client, target }, asked, &lane, wanted)?;
+                for (lines, line) in sharing.iter_mut().zip(lines) {
+                    lines.push(line);
+                }
+            }
+            clients.extend(sharing);
+        }
         fleets.push((lane, clients));
     }
     let schedule = schedule(plan, Instant::now() + START_DELAY);

@@ -1,10 +1,12 @@
 //! What a protocol has to do for the loop of a load thread, and what the thread lends it.
 
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Wake, Waker};
 use std::time::Instant;
 
 use anyhow::Result;
 
-use super::poller::Poller;
+use super::poller::{Place, Poller};
 use super::tally::{Outcome, Wire};
 
 /// Datagrams and reads go through one buffer per thread.
@@ -16,6 +18,7 @@ pub(super) struct Lane {
     pub(super) poller: Poller,
     pub(super) scratch: Vec<u8>,
     pub(super) wire: Wire,
+    pub(super) woken: Arc<Woken>,
 }
 
 impl Lane {
@@ -24,7 +27,57 @@ impl Lane {
             poller: Poller::new()?,
             scratch: vec![0; SCRATCH_BYTES],
             wire: Wire::default(),
+            woken: Arc::default(),
         })
+    }
+}
+
+/// Clients that another one's progress concerns: those that share a connection.
+#[derive(Debug, Default)]
+pub(super) struct Woken(Mutex<Vec<Place>>);
+
+impl Woken {
+    /// Puts `place` on the list when it is woken.
+    pub(super) fn waker(self: &Arc<Self>, place: Place) -> Waker {
+        Waker::from(Arc::new(PlaceWaker {
+            place,
+            woken: Arc::clone(self),
+        }))
+    }
+
+    /// Takes the list, and leaves the memory of `taken` for the next one.
+    pub(super) fn take(&self, taken: &mut Vec<Place>) {
+        taken.clear();
+        std::mem::swap(taken, &mut *self.list());
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.list().is_empty()
+    }
+
+    fn list(&self) -> MutexGuard<'_, Vec<Place>> {
+        self.0
+            .lock()
+            .expect("only its thread locks it, and it would have ended")
+    }
+}
+
+struct PlaceWaker {
+    place: Place,
+    woken: Arc<Woken>,
+}
+
+impl Wake for PlaceWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let mut list = self.woken.list();
+        // Several reasons come one after the other, and are one.
+        if list.last() != Some(&self.place) {
+            list.push(self.place);
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use anyhow::Result;
 use super::arrivals::{Arrival, Share};
 use super::client::{Client, Job, Lane};
 use super::meter::Meter;
-use super::poller::Events;
+use super::poller::{Events, Place};
 use super::tally::{Outcome, Tally};
 
 /// Pause of a client whose server refused it, so that a dead server is not hammered.
@@ -151,6 +151,7 @@ struct Drive<C> {
 impl<C: Client> Drive<C> {
     fn run(&mut self) -> Result<()> {
         let mut events = Events::new();
+        let mut woken = Vec::new();
         self.live = self.slots.len();
         while Instant::now() < self.schedule.start {
             self.lane
@@ -166,23 +167,31 @@ impl<C: Client> Drive<C> {
             // Timers first: they free clients for what is due.
             self.fire_timers(now);
             let due = self.start_due(now);
+            self.lane.woken.take(&mut woken);
+            for &place in &woken {
+                self.ready(place);
+            }
             if self.finished(due) {
                 break;
             }
             let timer = self.timers.peek().map(|Reverse((at, _))| *at);
-            let until = [due, timer].into_iter().flatten().min();
+            let at_once = (!self.lane.woken.is_empty()).then_some(now);
+            let until = [due, timer, at_once].into_iter().flatten().min();
             self.lane.poller.wait(until, &mut events)?;
             for place in events.places() {
-                let now = Instant::now();
-                let slot = &mut self.slots[place.client];
-                let outcome = slot.lines[place.target].ready(&mut self.lane, now);
-                if place.target == slot.active {
-                    self.after(place.client, outcome);
-                }
+                self.ready(place);
             }
         }
         self.meter.finish(&mut self.tally);
         Ok(())
+    }
+
+    fn ready(&mut self, place: Place) {
+        let slot = &mut self.slots[place.client];
+        let outcome = slot.lines[place.target].ready(&mut self.lane, Instant::now());
+        if place.target == slot.active {
+            self.after(place.client, outcome);
+        }
     }
 
     fn finished(&self, due: Option<Instant>) -> bool {

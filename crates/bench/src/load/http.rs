@@ -81,11 +81,7 @@ impl Connection {
     ) -> Result<Self> {
         let mut socket = None;
         if wanted {
-            let address = target.address;
-            let stream = TcpStream::connect_timeout(&address, FIRST_CONNECT_TIMEOUT)
-                .with_context(|| format!("cannot connect to {address}, is the server running?"))?;
-            stream.set_nonblocking(true)?;
-            stream.set_nodelay(true)?;
+            let stream = connect_now(target.address)?;
             if plan.keep_alive {
                 lane.poller.watch(&stream, place)?;
                 socket = Some(stream);
@@ -253,8 +249,17 @@ impl Client for Connection {
     }
 }
 
+/// Connects before the run starts.
+pub(super) fn connect_now(address: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, FIRST_CONNECT_TIMEOUT)
+        .with_context(|| format!("cannot connect to {address}, is the server running?"))?;
+    stream.set_nonblocking(true)?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
 /// Starts connecting without waiting for it.
-fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+pub(super) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,

@@ -96,6 +96,14 @@ pub struct Options {
     #[arg(long)]
     pub expect_status: Option<String>,
 
+    /// Speak HTTP/2 without TLS from the first byte on (prior knowledge, h2c)
+    #[arg(long)]
+    pub http2: bool,
+
+    /// Streams of each HTTP/2 connection, each with one request in flight at most
+    #[arg(long, default_value_t = 1)]
+    pub streams: usize,
+
     /// Open a new connection for each HTTP request; latency includes connecting
     #[arg(long)]
     pub no_keep_alive: bool,
@@ -159,6 +167,8 @@ impl Options {
             expect_body: None,
             expect_echo: false,
             expect_status: None,
+            http2: false,
+            streams: 1,
             no_keep_alive: false,
             chain: 1,
             non: false,

@@ -60,7 +60,7 @@ impl Pacing {
             _ => Duration::ZERO,
         });
         let open = if let Some(rate) = options.rate {
-            let stretch = constant(rate, length, options.clients)?;
+            let stretch = constant(rate, length, options.clients * options.streams)?;
             let spacing = options.arrivals.unwrap_or(Spacing::Constant);
             let what = match spacing {
                 Spacing::Constant => "constant",

@@ -14,6 +14,8 @@ use super::target::Targets;
 /// More sockets than one address has ephemeral ports for cannot be opened.
 const CLIENTS_MAX: usize = 28_000;
 const THREADS_MAX: usize = 256;
+/// More than servers allow by far.
+const STREAMS_MAX: usize = 1000;
 const CHAIN_MAX: u32 = 10_000;
 
 /// The options, checked.
@@ -29,6 +31,8 @@ pub(super) struct Plan {
     pub(super) confirmable: bool,
     pub(super) ack_timeout: Duration,
     pub(super) clients: usize,
+    /// Clients that share one connection.
+    pub(super) streams: usize,
     pub(super) threads: usize,
     pub(super) pacing: Pacing,
     pub(super) warmup: Duration,
@@ -77,6 +81,7 @@ impl Plan {
             confirmable: !options.non,
             ack_timeout: options.ack_timeout,
             clients: options.clients,
+            streams: options.streams,
             threads: options.threads.min(options.clients),
             pacing,
             warmup,
@@ -96,6 +101,15 @@ fn check_numbers(options: &Options) -> Result<()> {
         (1..=THREADS_MAX).contains(&options.threads),
         "{} threads, use 1 to {THREADS_MAX}",
         options.threads
+    );
+    ensure!(
+        (1..=STREAMS_MAX).contains(&options.streams),
+        "{} streams, use 1 to {STREAMS_MAX}",
+        options.streams
+    );
+    ensure!(
+        options.streams == 1 || options.http2,
+        "--streams is about HTTP/2, add --http2"
     );
     ensure!(
         !options.timeout.is_zero(),
@@ -139,6 +153,14 @@ mod tests {
             "sockets",
         );
         refused(|o| o.chain = 0, "chain");
+        refused(|o| o.streams = 2, "--http2");
+        refused(
+            |o| {
+                o.http2 = true;
+                o.no_keep_alive = true;
+            },
+            "--no-keep-alive",
+        );
         refused(|o| o.block_size = 100, "--block-size");
         refused(
             |o| {

@@ -27,6 +27,9 @@ pub struct Report {
     pub target: String,
     /// Connections or sockets.
     pub clients: usize,
+    /// Streams of each, which are clients of their own (HTTP/2).
+    #[serde(default = "one_stream")]
+    pub streams: usize,
     /// Threads of the generator.
     pub threads: usize,
     /// Operations per second that were due on average (open loop), or nothing (closed loop).
@@ -205,6 +208,7 @@ impl Report {
         Self {
             target: urls.join(", "),
             clients: plan.clients,
+            streams: plan.streams,
             threads: plan.threads,
             rate: open.map(|open| open.rate),
             arrivals: open.map(|open| open.what.clone()),
@@ -337,6 +341,10 @@ impl Server {
 
 /// Reports from before there were chains.
 fn one() -> u32 {
+    1
+}
+
+fn one_stream() -> usize {
     1
 }
 

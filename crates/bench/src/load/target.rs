@@ -7,7 +7,7 @@ use ::http::Uri;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::options::Options;
-use super::{coap, http};
+use super::{coap, http, http2};
 
 /// Each client has a connection to each.
 const TARGETS_MAX: usize = 1000;
@@ -18,6 +18,7 @@ pub(super) const FUNCTION: &str = "{function}";
 #[derive(Debug, Clone)]
 pub(super) enum Targets {
     Http(Vec<Arc<http::Target>>),
+    Http2(Vec<Arc<http2::request::Target>>),
     Coap(Vec<Arc<coap::Target>>),
 }
 
@@ -45,10 +46,21 @@ impl Targets {
             );
         }
         if scheme(&targets[0]) == "coap" {
+            ensure!(
+                !options.http2,
+                "target `{}` is CoAP, leave out --http2",
+                urls[0]
+            );
             let targets = targets
                 .iter()
                 .map(|target| target.coap(options, method, body));
             return Ok(Self::Coap(targets.collect::<Result<_>>()?));
+        }
+        if options.http2 {
+            let targets = targets
+                .iter()
+                .map(|target| target.http2(options, method, body));
+            return Ok(Self::Http2(targets.collect::<Result<_>>()?));
         }
         let targets = targets
             .iter()
@@ -59,6 +71,7 @@ impl Targets {
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Http(targets) => targets.len(),
+            Self::Http2(targets) => targets.len(),
             Self::Coap(targets) => targets.len(),
         }
     }
@@ -67,7 +80,7 @@ impl Targets {
     pub(super) fn parse_status(&self, text: &str) -> Result<u16> {
         let digits = match self {
             Self::Coap(_) => text.replace('.', ""),
-            Self::Http(_) => text.to_owned(),
+            Self::Http(_) | Self::Http2(_) => text.to_owned(),
         };
         digits
             .parse()
@@ -81,7 +94,7 @@ impl Targets {
     pub(super) fn write_status(&self, status: u16) -> String {
         match self {
             Self::Coap(_) => format!("{}.{:02}", status / 100, status % 100),
-            Self::Http(_) => status.to_string(),
+            Self::Http(_) | Self::Http2(_) => status.to_string(),
         }
     }
 }
@@ -126,6 +139,22 @@ impl Target {
         let keep_alive = !options.no_keep_alive;
         let head = http::request::Head::new(&self.uri, method, &options.headers, keep_alive)?;
         Ok(Arc::new(http::Target::new(self.address, head, body)))
+    }
+
+    fn http2(
+        &self,
+        options: &Options,
+        method: &str,
+        body: &[u8],
+    ) -> Result<Arc<http2::request::Target>> {
+        ensure!(
+            !options.no_keep_alive,
+            "HTTP/2 is there to keep connections, leave out --no-keep-alive or --http2"
+        );
+        let (address, body) = (self.address, body.to_vec());
+        let headers = &options.headers;
+        let target = http2::request::Target::new(address, &self.uri, method, headers, body)?;
+        Ok(Arc::new(target))
     }
 
     fn coap(&self, options: &Options, method: &str, body: &[u8]) -> Result<Arc<coap::Target>> {

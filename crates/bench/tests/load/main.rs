@@ -6,6 +6,7 @@ mod servers;
 
 mod blocks;
 mod coap;
+mod http2;
 mod operations;
 mod outcomes;
 mod schedules;

@@ -1,6 +1,7 @@
 //! An HTTP/1.1 request as bytes: all of it once, or its head with another body each time.
 
 use anyhow::{Context, Result};
+use http::{HeaderName, HeaderValue};
 
 use crate::load::target::FUNCTION;
 
@@ -30,14 +31,8 @@ impl Head {
             head.push_str("connection: close\r\n");
         }
         for header in headers {
-            let (name, value) = header.split_once(':').with_context(|| {
-                format!("header `{header}` has no colon, write \"name: value\"")
-            })?;
-            let name = http::HeaderName::from_bytes(name.trim().as_bytes())
-                .with_context(|| format!("header name `{name}` is not valid"))?;
-            let value = value.trim();
-            http::HeaderValue::from_str(value)
-                .with_context(|| format!("header value `{value}` is not valid"))?;
+            let (name, value) = parse_header(header)?;
+            let value = value.to_str().context("checked to be text")?;
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         // Headers may say what they like.
@@ -74,4 +69,19 @@ impl Head {
         request.extend_from_slice(body);
         request
     }
+}
+
+/// A header of the command line, as "name: value".
+pub(in crate::load) fn parse_header(header: &str) -> Result<(HeaderName, HeaderValue)> {
+    let (name, value) = header
+        .split_once(':')
+        .with_context(|| format!("header `{header}` has no colon, write \"name: value\""))?;
+    let name = HeaderName::from_bytes(name.trim().as_bytes())
+        .with_context(|| format!("header name `{name}` is not valid"))?;
+    let text = value.trim();
+    let value = HeaderValue::from_str(text)
+        .ok()
+        .filter(|value| value.to_str().is_ok())
+        .with_context(|| format!("header value `{text}` is not valid"))?;
+    Ok((name, value))
 }

@@ -16,8 +16,13 @@ impl fmt::Display for Report {
         writeln!(f, "target        {}", self.target)?;
         writeln!(
             f,
-            "load          {pace}, {} clients, {} thread(s), {:.2} s{}{}",
+            "load          {pace}, {} clients{}, {} thread(s), {:.2} s{}{}",
             self.clients,
+            if self.streams > 1 {
+                format!(" of {} streams", self.streams)
+            } else {
+                String::new()
+            },
             self.threads,
             self.seconds,
             if self.chain > 1 {
