@@ -1,5 +1,6 @@
 //! What a protocol has to do for the loop of a load thread, and what the thread lends it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Wake, Waker};
 use std::time::Instant;
@@ -34,7 +35,11 @@ impl Lane {
 
 /// Clients that another one's progress concerns: those that share a connection.
 #[derive(Debug, Default)]
-pub(super) struct Woken(Mutex<Vec<Place>>);
+pub(super) struct Woken {
+    /// Spares the lock those that never share a connection.
+    any: AtomicBool,
+    places: Mutex<Vec<Place>>,
+}
 
 impl Woken {
     /// Puts `place` on the list when it is woken.
@@ -45,18 +50,22 @@ impl Woken {
         }))
     }
 
-    /// Takes the list, and leaves the memory of `taken` for the next one.
+    /// Takes the list, and leaves the memory of `taken` for the next one. Only the same thread wakes, so flag and list
+    /// agree whenever it looks.
     pub(super) fn take(&self, taken: &mut Vec<Place>) {
         taken.clear();
-        std::mem::swap(taken, &mut *self.list());
+        if !self.is_empty() {
+            std::mem::swap(taken, &mut *self.list());
+            self.any.store(false, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.list().is_empty()
+        !self.any.load(Ordering::Relaxed)
     }
 
     fn list(&self) -> MutexGuard<'_, Vec<Place>> {
-        self.0
+        self.places
             .lock()
             .expect("only its thread locks it, and it would have ended")
     }
@@ -77,6 +86,7 @@ impl Wake for PlaceWaker {
         // Several reasons come one after the other, and are one.
         if list.last() != Some(&self.place) {
             list.push(self.place);
+            self.woken.any.store(true, Ordering::Relaxed);
         }
     }
 }
