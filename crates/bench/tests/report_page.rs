@@ -100,7 +100,21 @@ fn no_text_of_a_figure_lies_on_another() {
     let Some((mut browser, folder)) = browser() else {
         return;
     };
-    browser.open(&page(&folder), DESK, "light");
+    texts_have_room(&mut browser, &page(&folder));
+    let crowded = tempfile::tempdir().unwrap();
+    report::write(&example::crowded(), crowded.path()).unwrap();
+    texts_have_room(&mut browser, &page(&crowded));
+    keep("crowded.png", &browser.screenshot());
+    browser.open(&page(&crowded), PHONE, "dark");
+    keep("crowded-phone.png", &browser.screenshot());
+    let width = browser.evaluate("document.documentElement.scrollWidth");
+    assert_eq!(width, PHONE, "the page is wider than the window");
+}
+
+/// Opens a page and measures all labels; those that are turned may come close to each other.
+#[track_caller]
+fn texts_have_room(browser: &mut Chromium, page: &Path) {
+    browser.open(page, DESK, "light");
     let overlaps = browser.evaluate(
         "[...document.querySelectorAll('svg[role=img]')].flatMap(svg => {
             const texts = [...svg.querySelectorAll('text:not([transform])')].map(text => [text.textContent, text.getBBox()]);

@@ -6,6 +6,8 @@
 pub(super) mod mark;
 pub(super) mod scale;
 
+use std::fmt::Write;
+
 use maud::{Markup, html};
 
 use scale::Scale;
@@ -13,8 +15,12 @@ use scale::Scale;
 /// Widths of a picture that stands alone and of one among several, in its own units, in which text has a size of 12:
 /// both are as wide as a phone shows them readable.
 const WIDTHS: (f64, f64) = (440.0, 340.0);
+/// How much larger than in its own units a picture is shown at most.
+const LARGEST: f64 = 1.35;
 /// Width of the average character of a label, and of one that fills a square.
 const CHARACTER: (f64, f64) = (6.2, 12.0);
+/// Sine and cosine of the 35 degrees by which labels are turned that have too little room.
+const TURN: (f64, f64) = (0.574, 0.819);
 /// Longest label before it is cut.
 const LABEL_WIDTH_MAX: f64 = 130.0;
 
@@ -61,6 +67,15 @@ impl Frame {
     pub(super) fn ending_with(mut self, x: &Scale) -> Self {
         let last = x.labels().last().map_or(0.0, text_width);
         self.right = self.width - (last / 2.0 + 2.0).max(14.0);
+        self
+    }
+
+    /// With room on the left for a first label that is turned there from the place `within` the plot.
+    pub(super) fn beginning_with(mut self, labels: &[String], slot: f64, within: f64) -> Self {
+        if let Some(first) = labels.first().filter(|_| are_turned(labels, slot)) {
+            let reach = text_width(&shortened(first)) * TURN.1;
+            self.left = self.left.max(reach - within);
+        }
         self
     }
 
@@ -141,11 +156,13 @@ impl Frame {
         drawn: &Markup,
     ) -> Markup {
         let size = format!("0 0 {} {}", px(self.width), px(self.height));
-        // A picture wider than a phone is moved under the finger instead of shrunk until nobody can read it.
-        let least =
-            (self.width > WIDTHS.0).then(|| format!("min-width:{}px", px(self.width * 0.75)));
+        let mut style = format!("--most:{}px", px(self.width * LARGEST));
+        if self.width > WIDTHS.0 {
+            // Wider than a phone: moved under the finger instead of shrunk until nobody can read it.
+            let _ = write!(style, ";min-width:{}px", px(self.width * 0.75));
+        }
         html! {
-            svg role="img" aria-labelledby=(format!("{id}-t {id}-d")) viewBox=(size) style=[least] {
+            svg role="img" aria-labelledby=(format!("{id}-t {id}-d")) viewBox=(size) style=(style) {
                 title id=(format!("{id}-t")) { (title) }
                 desc id=(format!("{id}-d")) { (description) }
                 (drawn)
@@ -157,17 +174,16 @@ impl Frame {
 impl<'a> Places<'a> {
     /// Room that labels need below, when there is `slot` of width for each.
     pub(super) fn room(labels: &[String], slot: f64) -> f64 {
-        let widest = widest(labels);
-        if widest <= slot - 4.0 {
-            return 42.0;
+        if are_turned(labels, slot) {
+            40.0 + widest(labels) * TURN.0
+        } else {
+            42.0
         }
-        // The sine of the angle at which they are turned.
-        26.0 + 14.0 + widest * 0.574
     }
 
     pub(super) fn new(labels: &'a [String], centers: Vec<f64>, slot: f64) -> Self {
         Self {
-            turned: widest(labels) > slot - 4.0,
+            turned: are_turned(labels, slot),
             labels,
             centers,
         }
@@ -188,6 +204,11 @@ impl<'a> Places<'a> {
                 fits
             })
     }
+}
+
+/// Whether there is too little room for them side by side.
+fn are_turned(labels: &[String], slot: f64) -> bool {
+    widest(labels) > slot - 4.0
 }
 
 fn widest(labels: &[String]) -> f64 {

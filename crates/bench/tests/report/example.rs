@@ -55,6 +55,77 @@ pub(crate) fn material() -> Material {
     }
 }
 
+/// Many series with long names, in figures of every kind: what is hard to place.
+pub(crate) fn crowded() -> Material {
+    let mut random = Rng::with_seed(8);
+    let mut runs = Vec::new();
+    let sizes = [
+        "1 kB of JSON",
+        "10 kB of JSON",
+        "100 kB of JSON",
+        "1000 kB of JSON",
+        "an image of 1.4 MB from the camera at the door",
+    ];
+    let systems = [
+        "mote",
+        "mote, fused",
+        "tinyFaaS",
+        "faasd",
+        "Lean OpenWhisk",
+        "Kubeless",
+        "OpenFaaS on K3s",
+        "bare program",
+    ];
+    for (place, size) in sizes.iter().enumerate() {
+        for (index, system) in systems.iter().enumerate() {
+            let median = 2.0 * (1.6_f64).powi(index as i32) * (2.5_f64).powi(place as i32);
+            let axes = [("payload", *size), ("system", *system)];
+            let mut run = run(
+                "payload",
+                &axes,
+                1,
+                &latencies(&mut random, 300, median, 0.3),
+            );
+            if index % 3 == 1 {
+                let measured = run.measured.as_mut().unwrap();
+                measured.warnings.push("the machine was busy".to_owned());
+            }
+            runs.push(run);
+        }
+    }
+    let kinds = [Kind::Table, Kind::Cdf, Kind::Lines, Kind::Box, Kind::Strip];
+    let figures = kinds.into_iter().flat_map(|kind| {
+        [None, Some("payload".to_owned())].map(|each| Figure {
+            kind,
+            title: format!("{kind:?}"),
+            caption: String::new(),
+            tests: Vec::new(),
+            only: BTreeMap::new(),
+            x: vec![if each.is_some() { "test" } else { "payload" }.to_owned()],
+            each,
+            series: Some("system".to_owned()),
+            y: Metric::Median,
+            log: kind != Kind::Strip,
+        })
+    });
+    Material {
+        name: "crowded".to_owned(),
+        title: "Payload".to_owned(),
+        axes: vec![axis("payload", sizes), axis("system", systems)],
+        figures: figures.collect(),
+        published: vec![Published {
+            test: "payload".to_owned(),
+            only: BTreeMap::from([("payload".to_owned(), "1 kB of JSON".to_owned())]),
+            metric: Metric::MedianIqr,
+            value: 18.0,
+            iqr: Some(2.0),
+            of: "rpi.metal".to_owned(),
+        }],
+        runs,
+        ..Material::default()
+    }
+}
+
 /// The stamp that all runs of the example carry.
 pub(crate) fn environment() -> Environment {
     Environment {

@@ -351,5 +351,7 @@ fn thousands_of_points_make_a_page_of_bounded_size() {
 
 #[test]
 fn the_same_runs_make_the_same_page() {
-    assert_eq!(page(&example::material()), page(&example::material()));
+    for material in [example::material, example::crowded] {
+        assert_eq!(page(&material()), page(&material()));
+    }
 }

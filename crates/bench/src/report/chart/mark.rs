@@ -16,12 +16,18 @@ const DASHES: usize = 4;
 
 /// Classes of the colour and dash of a series.
 pub(in super::super) fn classes(look: usize) -> String {
-    format!("c{} d{}", look % COLORS, (look + look / COLORS) % DASHES)
+    let dash = (look % COLORS + look / COLORS) % DASHES;
+    format!("{} d{dash}", color(look))
 }
 
 /// Class of the colour alone.
 pub(in super::super) fn color(look: usize) -> String {
     format!("c{}", look % COLORS)
+}
+
+/// Classes of a box, whose border is whole while its colour is its own.
+pub(in super::super) fn box_classes(look: usize) -> String {
+    format!("{} d{}", color(look), look / COLORS % DASHES)
 }
 
 /// The shape of a series around a place.
@@ -92,7 +98,7 @@ impl Swatch {
                         (marker(look, 17.0, 7.0))
                     }
                     Self::Box => {
-                        rect.box.(color(look)) x="7" y="2" width="20" height="10" {}
+                        rect.box.(box_classes(look)) x="7" y="2" width="20" height="10" {}
                         path.median.(color(look)) d="M17 2v10" {}
                     }
                     Self::Dots => {
@@ -117,4 +123,15 @@ pub(in super::super) fn paper_marker(look: usize, x: f64, y: f64) -> Markup {
         "m0 4l3.6-6.6h-7.2z",
     ][look % 4];
     html! { path.marker.paper d=(format!("M{} {}{shape}", px(x), px(y))) {} }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_pair_of_colour_and_dash_comes_once() {
+        let looks: std::collections::HashSet<String> = (0..COLORS * DASHES).map(classes).collect();
+        assert_eq!(looks.len(), COLORS * DASHES);
+    }
 }

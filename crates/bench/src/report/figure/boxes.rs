@@ -185,7 +185,7 @@ fn draw_box(
     let dots = spread_over(shown.len(), DOTS_MAX).map(|index| (center, at(shown[index])));
     html! {
         path.whisker.(color) d=(whiskers) {}
-        rect.box.(color) x=(px(center - half)) width=(px(half * 2.0)) y=(px(top)) height=(px((bottom - top).max(0.8))) {}
+        rect.box.(mark::box_classes(look)) x=(px(center - half)) width=(px(half * 2.0)) y=(px(top)) height=(px((bottom - top).max(0.8))) {}
         path.median.(color) d=(format!("M{} {}h{}", px(center - half), px(at(summary.median)), px(half * 2.0))) {}
         @if !shown.is_empty() { (mark::round_dots(look, dots)) }
     }

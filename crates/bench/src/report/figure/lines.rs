@@ -105,7 +105,8 @@ fn draw_panel(
     let shares = shares(&labels);
     let gaps = shares.windows(2).map(|pair| (pair[1] - pair[0]).abs());
     let slot = gaps.fold(1.0, f64::min) * (drawing.width() - 70.0);
-    let frame = Frame::new(drawing.width(), y, Places::room(&labels, slot));
+    let frame = Frame::new(drawing.width(), y, Places::room(&labels, slot))
+        .beginning_with(&labels, slot, 0.0);
     let centers = shares.iter().map(|share| frame.across(*share)).collect();
     let places = Places::new(&labels, centers, slot);
     let at =
@@ -138,10 +139,14 @@ fn draw_panel(
             @for (column, point) in points.iter().enumerate() {
                 @if let Some((value, _)) = point {
                     @let (x, y) = at(column, *value);
-                    @let doubtful = matrix.cell((panel, index, column)).is_some_and(|sample| sample.is_doubtful());
                     @if marked || is_alone(&points, column) { (mark::marker(series.look, x, y)) }
-                    @if doubtful { (doubt(x, y - 7.0)) }
                 }
+            }
+        }
+        @for (place, sample) in matrix.cells().filter(|(place, sample)| place.0 == panel && sample.is_doubtful()) {
+            @if let Some(value) = sample.value(metric) {
+                @let (x, y) = at(place.2, value.value);
+                (doubt(x, y - 7.0))
             }
         }
     };

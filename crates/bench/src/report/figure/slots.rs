@@ -19,6 +19,8 @@ pub(super) struct Slots {
     pub(super) frame: Frame,
     labels: Vec<String>,
     column: f64,
+    /// The room of a label, as it was known before the frame.
+    slot: f64,
     series: f64,
 }
 
@@ -28,10 +30,15 @@ impl Slots {
         let columns = labels.len().max(1) as f64;
         let series = drawing.matrix.series.len().max(1) as f64;
         let width = (columns * series * SLOT_MIN / FILLED + BESIDE).max(drawing.width());
-        let room = Places::room(&labels, (width - BESIDE) / columns);
-        let frame = Frame::new(width, y, room);
+        let slot = (width - BESIDE) / columns;
+        let frame = Frame::new(width, y, Places::room(&labels, slot)).beginning_with(
+            &labels,
+            slot,
+            slot / 2.0,
+        );
         Self {
             column: (frame.right - frame.left) / columns,
+            slot,
             frame,
             labels,
             series,
@@ -59,7 +66,7 @@ impl Slots {
         let centers = (0..self.labels.len())
             .map(|column| self.middle(column))
             .collect();
-        let places = Places::new(&self.labels, centers, self.column);
+        let places = Places::new(&self.labels, centers, self.slot);
         html! {
             (self.frame.left_axis(y, name))
             @for column in 1..self.labels.len() {

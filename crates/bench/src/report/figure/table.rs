@@ -149,7 +149,7 @@ fn body(drawing: &Drawing<'_>, placed: &Placed<'_>, panel: usize, unit: Unit) ->
                         @if level + 1 < depth && level < same {
                             td.again {}
                         } @else {
-                            th scope="row" { (named(value)) }
+                            th.short[value.len() < 28] scope="row" { (named(value)) }
                         }
                     }
                     @for series in 0..matrix.series.len() {
@@ -210,7 +210,7 @@ fn paper_rows(
         @for name in names_here {
             tr.paper {
                 @for _ in 1..matrix.figure.x.len() { td.again {} }
-                th scope="row" { (name) " (paper)" }
+                th.short[name.len() < 20] scope="row" { (name) " (paper)" }
                 @if of_series {
                     @for series in 0..matrix.series.len() {
                         @let here = placed.in_row.iter().copied().find(|one| one.of == name && papers::is_for(matrix, one, (panel, series, row)));
