@@ -213,7 +213,7 @@ fn baselines_answer_as_their_rows_say() {
     for row in rows() {
         if row.runtime == "none, HTTP" {
             let mut command = Command::new("/usr/bin/python3");
-            command.arg(row.folder.join("server.py"));
+            command.arg(&row.folder);
             let (_server, address) = Server::start(command, "http");
             row.is_answered_by(address);
         }
@@ -239,6 +239,7 @@ fn baselines_answer_as_their_rows_say() {
 fn what_two_folders_share_is_the_same() {
     let file = |path| std::fs::read(folder().join(path)).unwrap();
     assert!(file("sieve-node/handler.js") == file("sieve-node-container/handler.js"));
+    assert!(file("predict/server.py") == file("predict-container/server.py"));
     assert!(file("classify/src/weights.bin") == file("classify-python/weights.bin"));
 }
 
