@@ -190,6 +190,7 @@ impl Controller<'_> {
         let site = match Site::up(&group.setup, self, seed) {
             Ok(site) => site,
             Err(error) => {
+                progress.not_set_up(&error);
                 for case in due {
                     self.failed(case, repetition, &error, progress)?;
                 }
@@ -215,6 +216,7 @@ impl Controller<'_> {
                 Err(_) if self.stop.load(Ordering::Relaxed) => return Ok(false),
                 Err(error) => {
                     whole = false;
+                    progress.not_measured(&error);
                     self.failed(case, repetition, &error, progress)?;
                 }
             }
@@ -234,7 +236,7 @@ impl Controller<'_> {
         }
         let mut run = blank(case, repetition);
         run.failure = Some(format!("{error:#}"));
-        progress.failed(case, error);
+        progress.failed(case);
         self.folder.add(run)
     }
 }

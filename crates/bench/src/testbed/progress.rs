@@ -9,6 +9,8 @@ use crate::results::Measured;
 
 /// What a run takes besides its load, before anything is known.
 const AROUND: Duration = Duration::from_secs(1);
+/// Of an error that is told.
+const ERROR_CHARS_MAX: usize = 400;
 /// Of a test about which nothing is known.
 const UNKNOWN: Duration = Duration::from_secs(10);
 
@@ -133,10 +135,17 @@ impl Progress {
         }
     }
 
-    pub(super) fn failed(&mut self, case: &Case, error: &anyhow::Error) {
+    pub(super) fn not_set_up(&self, error: &anyhow::Error) {
+        say(&format!("    not set up: {}", short(error)));
+    }
+
+    pub(super) fn not_measured(&self, error: &anyhow::Error) {
+        say(&format!("    not measured: {}", short(error)));
+    }
+
+    pub(super) fn failed(&mut self, case: &Case) {
         self.failed += 1;
         self.ended(case);
-        say(&format!("    {} was not measured: {error:#}", name(case)));
     }
 
     pub(super) fn stopped(&self, folder: &Path) {
@@ -176,6 +185,15 @@ impl Progress {
             runs => seen.took / runs,
         };
         self.tests.values().map(|seen| each(seen) * seen.left).sum()
+    }
+}
+
+/// What went wrong, on a line; the results have all of it.
+fn short(error: &anyhow::Error) -> String {
+    let whole = format!("{error:#}");
+    match whole.char_indices().nth(ERROR_CHARS_MAX) {
+        Some((end, _)) => format!("{} …", &whole[..end]),
+        None => whole,
     }
 }
 
