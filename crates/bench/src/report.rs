@@ -1,6 +1,6 @@
 //! The report of an experiment: tables for programs and one page for people, made of the runs that were stored.
 //!
-//! [`write`] leaves four files in the folder of the results. `runs.csv` has a row for each run, `latencies.csv` every
+//! [`write()`] leaves four files in the folder of the results. `runs.csv` has a row for each run, `latencies.csv` every
 //! latency with its count, `report.json` what was found at each point of the matrix, and `report.html` is the page: it
 //! needs no script and nothing from outside, so it can be mailed, archived and printed.
 //! [`comparison`] holds two reports against each other and says of each point whether a difference is more than noise.

@@ -204,6 +204,41 @@ fn what_must_not_be_overlooked_is_said() {
 }
 
 #[test]
+fn a_curve_levels_off_at_what_was_answered_in_time() {
+    // Half of all, of which some have the latency of those that came too late.
+    let latencies = [vec![2.0; 20], vec![1000.0; 40], vec![1500.0; 40]].concat();
+    let mut run = example::run("late", &[], 1, &latencies);
+    run.measured.as_mut().unwrap().ok = 50;
+    let material = Material {
+        runs: vec![run],
+        figures: vec![figure(Kind::Cdf, None, None, &[])],
+        ..Material::default()
+    };
+    let page = page(&material);
+    let document = parsed(&page);
+    let paths = all(&document, "path");
+    let curve = paths.iter().find(|path| {
+        path.attribute("class")
+            .is_some_and(|class| class.starts_with("line"))
+    });
+    let d = curve.unwrap().attribute("d").unwrap();
+    // Up from the ground, level to the right edge: `M x ground H x V level H right`.
+    let number = |text: &str| text.parse::<f64>().unwrap();
+    let ground = number(d.split([' ', 'H']).nth(1).unwrap());
+    let level = number(d.rsplit(['V', 'H']).nth(1).unwrap());
+    let grid = all(&document, "line")
+        .into_iter()
+        .filter(|line| line.attribute("class") == Some("grid"));
+    let top = grid
+        .map(|line| number(line.attribute("y1").unwrap()))
+        .fold(f64::INFINITY, f64::min);
+    assert!(
+        (level - f64::midpoint(ground, top)).abs() < 0.2,
+        "{d}, {top}"
+    );
+}
+
+#[test]
 fn hostile_text_stays_text() {
     let mut material = example::material();
     let hostile = || HOSTILE.to_owned();
