@@ -113,6 +113,11 @@ fn what_only_one_has_and_what_is_different_is_listed() {
 fn a_comparison_made_twice_is_the_same() {
     let (a, b) = (material(1, 10.0, 5, 500), material(2, 9.9, 5, 500));
     assert_eq!(compare(&a, &b), compare(&a, &b));
+    let moving = Material {
+        name: "\u{1b}[2J".to_owned(),
+        ..material(2, 9.9, 5, 500)
+    };
+    assert!(!compare(&a, &moving).to_string().contains('\u{1b}'));
     let nothing = compare(&Material::default(), &Material::default());
     assert!(
         nothing

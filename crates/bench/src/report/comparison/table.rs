@@ -16,7 +16,9 @@ impl fmt::Display for Comparison {
             writeln!(
                 f,
                 "different {}: {} in A, {} in B",
-                difference.what, difference.a, difference.b
+                difference.what,
+                plain(&difference.a),
+                plain(&difference.b)
             )?;
         }
         writeln!(f)?;
