@@ -3,9 +3,9 @@
 //!
 //! Generators that wait for an answer before they send the next request stop measuring when the server stalls. With a
 //! rate, steps or a trace this one is an open loop: requests are due at times of their own and latency counts from then.
-//! Without it is a closed loop, which finds the highest rate. Each thread runs its own clients over epoll and shares nothing, so the
-//! generator costs less than the servers it measures; when that is not enough, the report says so.
-//! A run is bounded by its duration or its number of requests, and one timeout more.
+//! Without those it is a closed loop, which finds the highest rate. Each thread runs its own clients over epoll and
+//! shares nothing, so the generator costs less than the servers it measures; when that is not enough, the report says so.
+//! A run is bounded by its duration or its number of requests, and one timeout more for each request of a chain.
 
 mod options;
 mod plan;

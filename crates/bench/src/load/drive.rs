@@ -164,13 +164,13 @@ impl<C: Client> Drive<C> {
         loop {
             let now = Instant::now();
             self.meter.sample(&self.schedule, now);
-            // Timers first: they free clients for what is due.
+            // Timers and who was woken first: they free clients for what is due.
             self.fire_timers(now);
-            let due = self.start_due(now);
             self.lane.woken.take(&mut woken);
             for &place in &woken {
                 self.ready(place);
             }
+            let due = self.start_due(now);
             if self.finished(due) {
                 break;
             }

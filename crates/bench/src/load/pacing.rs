@@ -222,10 +222,15 @@ fn trace(warmup: Duration, options: &Options) -> Result<Open> {
         warmup < length,
         "the warm-up of {warmup:?} takes the whole trace, which lasts {length:?}, shorten --warmup"
     );
+    let rate = count(trace.invocations()) / length.as_secs_f64();
+    ensure!(
+        rate <= RATE_MAX,
+        "the trace has {rate:.0} invocations per second at {speed} times its speed, at most {RATE_MAX} can be due, lower --trace-speed"
+    );
     let spacing = options.arrivals.unwrap_or(Spacing::Constant);
     Ok(Open {
         window: length - warmup,
-        rate: count(trace.invocations()) / length.as_secs_f64(),
+        rate,
         what: format!(
             "trace of {} functions, minutes {}..{}, {speed} times as fast",
             trace.functions, trace.minutes.start, trace.minutes.end

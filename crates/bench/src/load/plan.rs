@@ -17,6 +17,7 @@ const THREADS_MAX: usize = 256;
 /// More than servers allow by far.
 const STREAMS_MAX: usize = 1000;
 const CHAIN_MAX: u32 = 10_000;
+const TIME_MAX: Duration = Duration::from_secs(366 * 86_400);
 
 /// The options, checked.
 #[derive(Debug, Clone)]
@@ -115,6 +116,18 @@ fn check_numbers(options: &Options) -> Result<()> {
         !options.timeout.is_zero(),
         "timeout of 0, use for example --timeout 1s"
     );
+    for (name, time) in [
+        ("--timeout", Some(options.timeout)),
+        ("--ack-timeout", Some(options.ack_timeout)),
+        ("--warmup", options.warmup),
+        ("--duration", options.duration),
+    ] {
+        ensure!(
+            time.is_none_or(|time| time <= TIME_MAX),
+            "{name} of {:?}, use at most a year",
+            time.unwrap_or_default()
+        );
+    }
     ensure!(
         (1..=CHAIN_MAX).contains(&options.chain),
         "chain of {} requests, use 1 to {CHAIN_MAX}",
@@ -152,6 +165,7 @@ mod tests {
             |o| o.targets = vec!["http://127.0.0.1/".into(); 1000],
             "sockets",
         );
+        refused(|o| o.warmup = Some(Duration::MAX), "--warmup");
         refused(|o| o.chain = 0, "chain");
         refused(|o| o.streams = 2, "--http2");
         refused(

@@ -248,13 +248,13 @@ fn warnings(plan: &Plan, tally: &Tally, generator: &Generator) -> Vec<String> {
     }
     if tally.wire.no_port > 0 {
         warnings.push(format!(
-            "{} connections could not be opened because all local ports were taken: lower --rate, or leave out --no-keep-alive",
+            "{} connections could not be opened because all local ports were taken: lower the rate, or leave out --no-keep-alive",
             tally.wire.no_port
         ));
     }
     if tally.all.unsent > 0 {
         warnings.push(format!(
-            "{} requests were due and not sent: all {} clients were waiting for answers, lower --rate or raise --clients",
+            "{} requests were due and not sent: all {} clients were waiting for answers, lower the rate or raise --clients",
             tally.all.unsent, plan.clients
         ));
     }

@@ -158,6 +158,11 @@ fn a_broken_trace_is_refused_with_its_line() {
         error.contains("line 3") && error.contains(&trace.path().display().to_string()),
         "{error}"
     );
+    let trace = file("HashFunction,1\nf,4000000\n");
+    options.trace = Some(trace.path().to_owned());
+    options.trace_speed = 1e6;
+    let error = format!("{:#}", load::run(&options).unwrap_err());
+    assert!(error.contains("lower --trace-speed"), "{error}");
     options.trace = Some("/nonexistent.csv".into());
     let error = format!("{:#}", load::run(&options).unwrap_err());
     assert!(error.contains("/nonexistent.csv"), "{error}");

@@ -209,6 +209,21 @@ mod tests {
     }
 
     #[test]
+    fn a_path_and_a_query_can_name_the_function() {
+        let head = Head::new("GET", None, "/f{function}/%ff", Some("n={function}"), true).unwrap();
+        assert!(head.names_function());
+        let packet = Packet::from_bytes(&head.of_function(42).with(&[])).unwrap();
+        let path: Vec<_> = packet
+            .get_option(CoapOption::UriPath)
+            .unwrap()
+            .iter()
+            .collect();
+        assert_eq!(path, [&b"f42"[..], b"\xff"]);
+        let query = packet.get_first_option(CoapOption::UriQuery).unwrap();
+        assert_eq!(query, b"n=42");
+    }
+
+    #[test]
     fn refuses_what_cannot_be_sent() {
         assert!(Head::new("HEAD", None, "/", None, true).is_err());
         assert!(Head::new("GET", None, "/%zz", None, true).is_err());
