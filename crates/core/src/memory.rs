@@ -3,22 +3,35 @@
 //! Only a count: what an instance really uses is limited by its runtime. Reserving before starting
 //! is what keeps a node from starting more than it has room for.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Memory that instances share. Clones are the same memory.
 #[derive(Clone, Debug)]
 pub struct MemoryBudget(Arc<Shared>);
 
-#[derive(Debug)]
 struct Shared {
     limit: u64,
     reserved: AtomicU64,
+    /// What is taken as long as nobody needs it.
+    spare: AtomicU64,
+    /// Whether somebody was refused some of that lately.
+    refused: AtomicBool,
+    changed: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 /// Some of the memory; given back on drop.
 #[derive(Debug)]
 pub struct Reservation {
+    budget: MemoryBudget,
+    bytes: u64,
+}
+
+/// Some of the memory that nobody needed when it was taken. It keeps nobody from reserving: whoever
+/// holds it gives it back when [`MemoryBudget::excess`] says so. Given back on drop.
+#[derive(Debug)]
+pub struct Spare {
     budget: MemoryBudget,
     bytes: u64,
 }
@@ -38,6 +51,9 @@ impl MemoryBudget {
         Self(Arc::new(Shared {
             limit,
             reserved: AtomicU64::new(0),
+            spare: AtomicU64::new(0),
+            refused: AtomicBool::new(false),
+            changed: OnceLock::new(),
         }))
     }
 
@@ -52,10 +68,56 @@ impl MemoryBudget {
             .reserved
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, took)
             .ok()?;
+        if self.excess() > 0 {
+            self.tell();
+        }
         Some(Reservation {
             budget: self.clone(),
             bytes,
         })
+    }
+
+    /// Takes bytes that nobody needs, if there are that many left.
+    ///
+    /// ```
+    /// use mote_core::memory::MemoryBudget;
+    /// let budget = MemoryBudget::new(100);
+    /// let spare = budget.spare(60).unwrap();
+    /// assert!(budget.spare(60).is_none());
+    /// let some = budget.reserve(80).unwrap();
+    /// assert_eq!(budget.excess(), 40);
+    /// drop(spare);
+    /// assert_eq!(budget.excess(), 0);
+    /// ```
+    pub fn spare(&self, bytes: u64) -> Option<Spare> {
+        self.0.spare.fetch_add(bytes, Ordering::Relaxed);
+        let spare = Spare {
+            budget: self.clone(),
+            bytes,
+        };
+        if self.excess() > 0 {
+            self.0.refused.store(true, Ordering::Relaxed);
+            return None;
+        }
+        Some(spare)
+    }
+
+    /// How much of the spare memory has to be given back.
+    pub fn excess(&self) -> u64 {
+        let all = self.reserved() + self.0.spare.load(Ordering::Relaxed);
+        all.saturating_sub(self.0.limit)
+    }
+
+    /// Who is told when spare memory has to be given back, and when there is some again after it was
+    /// refused. The first that asks is told, and no other.
+    pub fn on_change(&self, tell: impl Fn() + Send + Sync + 'static) {
+        let _ = self.0.changed.set(Box::new(tell));
+    }
+
+    fn tell(&self) {
+        if let Some(tell) = self.0.changed.get() {
+            tell();
+        }
     }
 
     /// All there is.
@@ -80,5 +142,25 @@ impl Drop for Reservation {
             .0
             .reserved
             .fetch_sub(self.bytes, Ordering::Relaxed);
+        if self.budget.0.refused.swap(false, Ordering::Relaxed) {
+            self.budget.tell();
+        }
+    }
+}
+
+impl Drop for Spare {
+    fn drop(&mut self) {
+        let spare = &self.budget.0.spare;
+        spare.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryBudget")
+            .field("limit", &self.limit)
+            .field("reserved", &self.reserved)
+            .field("spare", &self.spare)
+            .finish_non_exhaustive()
     }
 }
