@@ -118,6 +118,23 @@ impl Sandbox {
         Ok(RootId(id))
     }
 
+    /// Becomes the sandbox of an app, once, where it was nobody's: takes the app's host name, makes
+    /// a root, and lets `process`, which waits in a root of [`root::Base::System`] without any code,
+    /// see the new root's `/app`. After a failure the sandbox is of no use to anybody.
+    pub async fn adopt(&self, process: &Process, name: &str, root: Root) -> Result<RootId, Error> {
+        root.check()?;
+        let id = self.link.id();
+        let request = Request::Adopt {
+            id,
+            process: process.id(),
+            name: name.to_owned(),
+            root,
+        };
+        let answer = self.link.ask(id, &request, &[]).await?;
+        answer.map_err(|failure| process::failed(&failure))?;
+        Ok(RootId(id))
+    }
+
     /// Forgets a root; processes that run in it keep it.
     pub async fn remove_root(&self, root: RootId) {
         let id = self.link.id();
@@ -143,7 +160,7 @@ impl Sandbox {
         } else {
             Network::APP
         };
-        let process = Process::new(Arc::clone(self), pidfd, network, expected.started());
+        let process = Process::new(id, Arc::clone(self), pidfd, network, expected.started());
         let command = spawn.command.first().map_or("", String::as_str);
         let started = process::started(report, command);
         match tokio::time::timeout(ANSWER_MAX, started).await {

@@ -166,6 +166,23 @@ impl Cgroup {
         self.joins.iter().map(|join| join.as_fd())
     }
 
+    /// Gives it other limits. Fails when it uses more memory already and the kernel cannot take it
+    /// back.
+    pub fn relimit(&self, limits: &Limits) -> Result<(), Error> {
+        for (hierarchy, folder) in &self.folders {
+            if !hierarchy.unified && hierarchy.layers.contains(&Layer::CgroupMemory) {
+                // Never less than the limit of memory alone, so it rises before that, and is refused
+                // here when it is to fall.
+                let memory = limits.memory_bytes.to_string();
+                let _ = write_if_there(folder, "memory.memsw.limit_in_bytes", &memory);
+            }
+            hierarchy
+                .limit(folder, limits)
+                .map_err(|error| refused("limiting", folder, &error))?;
+        }
+        Ok(())
+    }
+
     /// Kills everything in it, until it is empty or two seconds have passed. Nothing can be started
     /// in it afterwards. Blocks.
     pub fn kill_all(&self) {

@@ -107,7 +107,7 @@ fn outer(terms: &Terms) -> io::Result<()> {
         Fork::Parent { pid, pidfd } => {
             drop(inits);
             let builder = private
-                .then(|| Builder::new(Path::new(HOST), Path::new(SITE), &terms.name))
+                .then(|| Builder::new(Path::new(HOST), Path::new(SITE)))
                 .transpose()?;
             let watched = watch(&node, &ours, &pidfd, builder.as_ref());
             let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
@@ -225,7 +225,7 @@ fn watch(
         };
         let build: Build = serde_json::from_slice(&buffer[..length])?;
         let built = match builder {
-            Some(builder) => builder.build(&build.root),
+            Some(builder) => builder.build(&build.root, &build.host_name),
             None => Err(Failure {
                 doing: "building a root".to_owned(),
                 errno: libc::ENOSYS,

@@ -22,6 +22,14 @@ pub(super) enum Request {
     Connect { id: u64, network: u64, port: u16 },
     /// Listen on a free port of the loopback interface. Answer: the listener.
     Listen { id: u64, network: u64 },
+    /// Become the sandbox of an app: take its host name, make a root with this id, and let a process
+    /// that was started before see its code.
+    Adopt {
+        id: u64,
+        process: u64,
+        name: String,
+        root: Root,
+    },
 }
 
 /// A program to start.
@@ -76,6 +84,7 @@ impl Failure {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Build {
     pub root: Root,
+    pub host_name: String,
 }
 
 /// The step at which a new process failed, as it is written into its pipe beside the error number.

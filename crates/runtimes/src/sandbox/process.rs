@@ -94,6 +94,7 @@ impl std::fmt::Display for Exit {
 /// A running program, with everything that it starts. Dropping it kills them all.
 #[derive(Debug)]
 pub struct Process {
+    id: u64,
     /// Keeps the sandbox for as long as something runs in it.
     _sandbox: Arc<Sandbox>,
     pidfd: OwnedFd,
@@ -104,18 +105,25 @@ pub struct Process {
 
 impl Process {
     pub(super) fn new(
+        id: u64,
         sandbox: Arc<Sandbox>,
         pidfd: OwnedFd,
         network: Network,
         exit: watch::Receiver<Option<Exit>>,
     ) -> Self {
         Self {
+            id,
             _sandbox: sandbox,
             pidfd,
             pid: OnceLock::new(),
             network,
             exit,
         }
+    }
+
+    /// Its number in its sandbox.
+    pub(super) fn id(&self) -> u64 {
+        self.id
     }
 
     /// Its process id as the node's system counts, for people; 0 when it has ended already.
@@ -138,11 +146,13 @@ impl Process {
     }
 
     /// Waits until it and everything it started have ended. Cancel-safe; many may wait, also later.
-    pub async fn exited(&self) -> Exit {
+    pub fn exited(&self) -> impl Future<Output = Exit> + Send + use<> {
         let mut exit = self.exit.clone();
-        match exit.wait_for(Option::is_some).await {
-            Ok(exit) => exit.unwrap_or(Exit::Lost),
-            Err(_) => Exit::Lost,
+        async move {
+            match exit.wait_for(Option::is_some).await {
+                Ok(exit) => exit.unwrap_or(Exit::Lost),
+                Err(_) => Exit::Lost,
+            }
         }
     }
 

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags,
+    UnmountFlags,
 };
 
 use super::super::kernel;
@@ -25,24 +26,22 @@ const OWN_FILES_MAX: u64 = 8192;
 #[derive(Debug)]
 pub(super) struct Builder {
     host: Host,
-    host_name: String,
     /// A folder that nobody else uses, on which a root is mounted while it is built.
     site: PathBuf,
 }
 
 impl Builder {
-    pub(super) fn new(host: &Path, site: &Path, host_name: &str) -> io::Result<Self> {
+    pub(super) fn new(host: &Path, site: &Path) -> io::Result<Self> {
         Ok(Self {
             host: Host::open(host)?,
-            host_name: host_name.to_owned(),
             site: site.to_owned(),
         })
     }
 
     /// Makes a root, read-only, without `/proc`, `/dev` and `/tmp`, for which it has empty folders.
-    pub(super) fn build(&self, root: &Root) -> Result<OwnedFd, Failure> {
+    pub(super) fn build(&self, root: &Root, host_name: &str) -> Result<OwnedFd, Failure> {
         let failed = |doing: &str, error: io::Error| Failure::new(doing, &error);
-        let plan = plan(&self.host, root, &self.host_name)
+        let plan = plan(&self.host, root, host_name)
             .map_err(|error| failed("reading what a root is made of", error))?;
         let own = tmpfs(OWN_BYTES_MAX, OWN_FILES_MAX, "755")
             .and_then(|own| attach(own.as_fd(), &self.site))
@@ -105,13 +104,11 @@ fn make_folder(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A new file system in memory, attached nowhere. Zero would mean no limit, so it is the least that
-/// the kernel counts: one page.
+/// A new file system in memory, attached nowhere.
 pub(super) fn tmpfs(bytes: u64, files: u64, mode: &str) -> io::Result<OwnedFd> {
     let context = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let context = context.as_fd();
-    rustix::mount::fsconfig_set_string(context, "size", bytes.max(4096).to_string())?;
-    rustix::mount::fsconfig_set_string(context, "nr_inodes", files.max(16).to_string())?;
+    set_size(context, bytes, files)?;
     rustix::mount::fsconfig_set_string(context, "mode", mode)?;
     rustix::mount::fsconfig_create(context)?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
@@ -120,6 +117,21 @@ pub(super) fn tmpfs(bytes: u64, files: u64, mode: &str) -> io::Result<OwnedFd> {
         FsMountFlags::FSMOUNT_CLOEXEC,
         attributes,
     )?)
+}
+
+/// Changes what fits into one that is mounted.
+pub(super) fn resize(path: &Path, bytes: u64, files: u64) -> io::Result<()> {
+    let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_SYMLINK_NOFOLLOW;
+    let context = rustix::mount::fspick(CWD, path, flags)?;
+    set_size(context.as_fd(), bytes, files)?;
+    Ok(rustix::mount::fsconfig_reconfigure(&context)?)
+}
+
+/// Zero would mean no limit, so it is the least that the kernel counts: one page.
+fn set_size(context: BorrowedFd<'_>, bytes: u64, files: u64) -> io::Result<()> {
+    rustix::mount::fsconfig_set_string(context, "size", bytes.max(4096).to_string())?;
+    rustix::mount::fsconfig_set_string(context, "nr_inodes", files.max(16).to_string())?;
+    Ok(())
 }
 
 /// Attaches a tree of mounts to a path.

@@ -57,6 +57,8 @@ pub(super) fn run(node: OwnedFd, builder: OwnedFd, terms: &Terms, left: &Left) -
         home: Home::new(),
         private,
         pid_namespace: tier.has(Layer::PidNamespace),
+        uts_namespace: tier.has(Layer::UtsNamespace),
+        host_name: terms.name.clone(),
         roots: HashMap::new(),
         running: HashMap::new(),
         pids: HashMap::new(),
@@ -115,6 +117,8 @@ struct Init {
     home: Home,
     private: bool,
     pid_namespace: bool,
+    uts_namespace: bool,
+    host_name: String,
     roots: HashMap<u64, Made>,
     running: HashMap<u64, Running>,
     pids: HashMap<Pid, u64>,
@@ -191,6 +195,12 @@ impl Init {
                     .and_then(|network| self.home.listen(network));
                 (id, one(listening, "listening"))
             }
+            Request::Adopt {
+                id,
+                process,
+                name,
+                root,
+            } => (id, self.adopt(id, process, name, root)),
         };
         let (failure, fds) = match answer {
             Ok(fds) => (None, fds),
@@ -214,10 +224,35 @@ impl Init {
         Ok(Vec::new())
     }
 
+    /// Becomes the sandbox of an app. Whatever is in the way, the sandbox is none of anybody's then,
+    /// and the node ends it.
+    fn adopt(&mut self, id: u64, process: u64, name: String, root: Root) -> Answer {
+        let failed = |doing: &str, error: io::Error| Failure::new(doing, &error);
+        if self.uts_namespace {
+            rustix::system::sethostname(name.as_bytes())
+                .map_err(|error| failed("taking a host name", error.into()))?;
+        }
+        self.host_name = name;
+        let tmp_bytes = root.tmp_bytes;
+        self.add_root(id, root)?;
+        let (made, running) = (self.roots.get(&id), self.running.get(&process));
+        let (Some(made), Some(running)) = (made, running) else {
+            return Err(failed("finding a process", io::ErrorKind::NotFound.into()));
+        };
+        running
+            .slot
+            .adopt(made, tmp_bytes)
+            .map_err(|error| failed("binding the code", error))?;
+        Ok(Vec::new())
+    }
+
     /// Asks the process that sees the host's files.
     fn build(&self, root: &Root) -> Result<OwnedFd, Failure> {
         let asked = || -> io::Result<Result<OwnedFd, Failure>> {
-            let build = serde_json::to_vec(&Build { root: root.clone() })?;
+            let build = serde_json::to_vec(&Build {
+                root: root.clone(),
+                host_name: self.host_name.clone(),
+            })?;
             channel::send(self.builder.as_fd(), &build, &[])?;
             let mut buffer = vec![0; channel::PACKET_BYTES_MAX];
             let (length, fds) = channel::receive(self.builder.as_fd(), &mut buffer)?

@@ -149,6 +149,20 @@ impl Slot {
         }
     }
 
+    /// Lets the program that runs in it see the code of another root, and what bears the app's name,
+    /// where it has empty or neutral ones. No code of anybody has run in it yet.
+    pub(super) fn adopt(&self, made: &Made, tmp_bytes: u64) -> io::Result<()> {
+        let (Some(from), Some(_)) = (&made.place, &self.folder) else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        for name in ["app", "etc/hosts", "etc/hostname"] {
+            let tree = build::clone_at(&from.join(name))?;
+            build::attach(tree.as_fd(), &self.place.join(name))?;
+        }
+        // Another file system in its place would not be the one that its rules let it write to.
+        build::resize(&self.place.join("tmp"), tmp_bytes, tmp_files(tmp_bytes))
+    }
+
     fn is_untouched(&self) -> bool {
         self.tmp.is_some() && look_at(&self.place.join("tmp")).ok() == self.tmp
     }
@@ -159,13 +173,17 @@ impl Slot {
         if self.tmp.take().is_some() {
             rustix::mount::unmount(&tmp, UnmountFlags::DETACH)?;
         }
-        let (least, most) = TMP_FILES;
-        let files = (bytes / TMP_BYTES_PER_FILE).clamp(least, most);
-        build::attach(build::tmpfs(bytes, files, "1777")?.as_fd(), &tmp)?;
+        build::attach(build::tmpfs(bytes, tmp_files(bytes), "1777")?.as_fd(), &tmp)?;
         self.tmp = Some(look_at(&tmp)?);
         self.ruleset = private_ruleset(&self.place);
         Ok(())
     }
+}
+
+/// How many files fit into a `/tmp` of this size.
+fn tmp_files(bytes: u64) -> u64 {
+    let (least, most) = TMP_FILES;
+    (bytes / TMP_BYTES_PER_FILE).clamp(least, most)
 }
 
 fn place_tree(tree: &OwnedFd, place: &Path) -> io::Result<()> {

@@ -222,7 +222,10 @@ fn system(host: &Host, host_name: &str) -> io::Result<Folder> {
     }
     folder.insert("etc".to_owned(), Node::Folder(etc));
 
-    folder.insert("run".to_owned(), Node::Folder(Folder::new()));
+    // The first is where code may come later.
+    for name in ["app", "run"] {
+        folder.insert(name.to_owned(), Node::Folder(Folder::new()));
+    }
     let var_tmp = Folder::from([("tmp".to_owned(), Node::Link("/tmp".into()))]);
     folder.insert("var".to_owned(), Node::Folder(var_tmp));
     Ok(folder)
