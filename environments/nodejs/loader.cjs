@@ -5,10 +5,15 @@
 //   export const handle = async (request)   returns a string, bytes, an object (JSON), or
 //   export default async (request)          { status, headers, body, publish }
 //
+// Started without a handler it says on the socket that is descriptor 3 that it waits, and is told there, in one
+// message, which one to serve and all its variables: until then it has no code of anybody, and its sandbox is
+// no app's.
+//
 // The process serves many calls at once. What a handler throws is its own call's failure; an exception
 // that belongs to no call fails the calls that are under way and ends the process, since its state is
 // unknown then. Bodies are bounded here once more; their real limit is the function's, which the node holds.
 
+const fs = require("node:fs");
 const http = require("node:http");
 const path = require("node:path");
 const { AsyncLocalStorage } = require("node:async_hooks");
@@ -16,6 +21,8 @@ const { pathToFileURL } = require("node:url");
 
 const READY_PATH = "/.mote/ready";
 const BODY_BYTES_MAX = 256 << 20;
+const CONTROL = 3;
+const PACKET_BYTES_MAX = 64 << 10;
 const LAST_WORDS_MS = 500;
 
 const underWay = new Set();
@@ -40,6 +47,18 @@ async function main(file) {
     ? { path: process.env.MOTE_SOCKET }
     : { port: Number(process.env.PORT), host: process.env.HOST || "127.0.0.1" };
   server.listen(place);
+}
+
+function wait() {
+  fs.writeSync(CONTROL, JSON.stringify({ kind: "waiting" }));
+  const packet = Buffer.alloc(PACKET_BYTES_MAX);
+  const length = fs.readSync(CONTROL, packet);
+  if (length === 0) process.exit(0);
+  fs.closeSync(CONTROL);
+  const message = JSON.parse(packet.toString("utf8", 0, length));
+  for (const name of Object.keys(process.env)) delete process.env[name];
+  Object.assign(process.env, message.env);
+  process.argv.push(...message.arguments);
 }
 
 // --- the code --------------------------------------------------------------------------------------------
@@ -224,6 +243,7 @@ process.on("uncaughtException", (error) => {
 // By default a process 1 ignores this signal.
 process.on("SIGTERM", () => process.exit(0));
 
+if (process.argv.length === 2) wait();
 main(process.argv[2]).catch((error) => {
   console.error(error);
   process.exit(1);

@@ -6,13 +6,18 @@ JSON object in each packet:
     node   -> zygote  {"kind": "fork", "id": 7, "calls": 1} with the descriptors of the worker's stream,
                       its standard output and error, and of cgroup.procs files to join
                       {"kind": "kill", "id": 7}
-    zygote -> node    {"kind": "ready", "handler": "handle", "threads": 1}
+                      {"kind": "serve", "arguments": ["/app/handler.py"], "env": {"ROOM": "kitchen"}}
+    zygote -> node    {"kind": "waiting"}
+                      {"kind": "ready", "handler": "handle", "threads": 1}
                       {"kind": "failed", "why": "ImportError: ..."}, and the zygote exits
                       {"kind": "forked", "id": 7, "pid": 12} or {"kind": "refused", "id": 7, "why": "..."}
                       {"kind": "gone", "id": 7, "how": "exit 0"}
 
 A worker reads requests from its stream and answers there: four bytes of length (big-endian), a JSON head,
 and the body whose length the head says. It ends after its number of calls, or when the stream ends.
+
+Started without a handler it says that it waits, and is told which one to serve, and all its variables, by one
+message: until then it has no code of anybody, and its sandbox is no app's.
 
 Without that socket, as in a container, it serves HTTP instead (`over_http.py`).
 
@@ -37,16 +42,18 @@ DESCRIPTORS_MAX = 16
 WHY_CHARS_MAX = 1000
 
 
-def main(path):
+def main():
     control = control_socket()
     if control is None:
-        return __import__("over_http").main(path, sys.modules[__name__])
+        return __import__("over_http").main(sys.argv[1], sys.modules[__name__])
     control.setblocking(True)
     os.set_inheritable(CONTROL, False)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True, errors="backslashreplace")
+    if len(sys.argv) == 1:
+        wait(control)
     try:
-        name, call = load(path)
+        name, call = load(sys.argv[1])
     except BaseException as error:
         report(error)
         flush()
@@ -68,6 +75,20 @@ def control_socket():
         return _socket.socket(fileno=CONTROL)
     except OSError:
         return None
+
+
+def wait(control):
+    # What there is now need not be looked at again when the code is there.
+    gc.collect()
+    gc.freeze()
+    tell(control, kind="waiting")
+    packet = control.recv(PACKET_BYTES_MAX)
+    if not packet:
+        os._exit(0)
+    message = json.loads(packet)
+    os.environ.clear()
+    os.environ.update(message["env"])
+    sys.argv += message["arguments"]
 
 
 # --- the code -------------------------------------------------------------------------------------------
@@ -496,4 +517,4 @@ def flush():
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

@@ -9,6 +9,7 @@
 //! contract = "zygote"                  # zygote, http, stdio or lambda
 //! command = ["python3", "/environment/loader.py", "/app/{handler}"]
 //! ready = "/ready"                     # of contract http: answers with 2xx when it is ready
+//! warm = true                          # of zygote and http: it can wait for its code (`process::warm`)
 //! ```
 //!
 //! The built-in ones are part of the program and written to disk at the start, since a sandbox needs
@@ -73,12 +74,23 @@ pub struct Environment {
     pub command: Vec<String>,
     /// Of contract `http`: the path that answers with 2xx when it is ready.
     pub ready: Option<String>,
+    /// Whether it can be started without code and wait for that.
+    pub warm: bool,
 }
 
 impl Environment {
     /// The function's handler: the first of `files` that it has.
     pub fn handler(&self, has: impl Fn(&str) -> bool) -> Option<&str> {
         self.files.iter().map(String::as_str).find(|file| has(file))
+    }
+
+    /// The command that waits for code, and what it is told of a handler when that comes: the words
+    /// that name the handler.
+    pub fn command_to_wait(&self, handler: &str) -> (Vec<String>, Vec<String>) {
+        let words = self.command_for(handler).into_iter().zip(&self.command);
+        let (told, command): (Vec<_>, Vec<_>) = words.partition(|(_, word)| word.contains(HANDLER));
+        let only = |words: Vec<(String, _)>| words.into_iter().map(|(word, _)| word).collect();
+        (only(command), only(told))
     }
 
     /// The command for a handler that [`Environment::handler`] found.

@@ -29,6 +29,7 @@ struct Manifest {
     contract: Spanned<String>,
     command: Spanned<Vec<String>>,
     ready: Option<Spanned<String>>,
+    warm: Option<Spanned<bool>>,
 }
 
 /// The version comes first: a newer format may mean anything by its other keys.
@@ -69,6 +70,13 @@ pub(super) fn parse(text: &str, name: &str, folder: PathBuf) -> Result<Environme
                 .with_hint("remove it, or write contract = \"http\""));
         }
     }
+    let waits = matches!(serving, Serving::Zygote | Serving::Program(Contract::Http));
+    if let Some(warm) = manifest.warm.as_ref().filter(|_| !waits) {
+        let message = format!("`warm` is not for contract `{}`", serving.label());
+        return Err(lines
+            .bad(warm, message)
+            .with_hint("remove it, or write contract = \"zygote\" or \"http\""));
+    }
     Ok(Environment {
         name: name.to_owned(),
         folder,
@@ -76,6 +84,7 @@ pub(super) fn parse(text: &str, name: &str, folder: PathBuf) -> Result<Environme
         serving,
         command: manifest.command.into_inner(),
         ready: manifest.ready.map(Spanned::into_inner),
+        warm: manifest.warm.is_some_and(Spanned::into_inner),
     })
 }
 
