@@ -176,6 +176,20 @@ pub struct Status {
     pub memory_reserved_bytes: u64,
     /// What keeps functions apart, by runtime, in one line each.
     pub isolation: std::collections::BTreeMap<String, String>,
+    /// Instances of environments that wait for the code of a function.
+    #[serde(default)]
+    pub warm: Warm,
+}
+
+/// Instances of environments that wait for the code of a function.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Warm {
+    /// How many wait, by environment.
+    pub ready: std::collections::BTreeMap<String, u32>,
+    /// How many were given to functions since the node started.
+    pub taken: u64,
+    /// Why there are none although `warm_instances` asks for some.
+    pub off: Option<String>,
 }
 
 /// Where the doors of a node listen; `None` is a closed one.

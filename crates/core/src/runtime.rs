@@ -4,6 +4,7 @@
 //! starts [`Instance`]s, and an instance serves calls. A guest's failure is a value: whatever a
 //! guest does, these methods return.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -71,6 +72,22 @@ pub trait Runtime: Send + Sync {
 
     /// What keeps its functions apart here, for people, in one line.
     fn isolation(&self) -> BoxFuture<'_, String>;
+
+    /// What it keeps ready that is no function's yet.
+    fn warm(&self) -> Warm {
+        Warm::default()
+    }
+}
+
+/// Instances of environments that wait for the code of a function.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Warm {
+    /// How many wait, by environment.
+    pub ready: BTreeMap<String, u32>,
+    /// How many were given to functions so far.
+    pub taken: u64,
+    /// Why there are none although some were asked for.
+    pub off: Option<String>,
 }
 
 /// A function made ready on this node; costs no memory worth mentioning until started.

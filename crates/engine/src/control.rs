@@ -374,6 +374,13 @@ impl Control {
             uptime: node.started.elapsed(),
             node: node.node,
             memory: self.shared.parts.memory.clone(),
+            warm: self
+                .shared
+                .parts
+                .runtimes
+                .get(&RuntimeKind::Process)
+                .map(|runtime| runtime.warm())
+                .unwrap_or_default(),
         }
     }
 

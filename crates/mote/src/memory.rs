@@ -2,12 +2,21 @@
 
 use std::fs;
 
-/// Bytes that instances may reserve by default: three quarters of what this node may use, which is
-/// the system's memory or the limit of the node's own cgroup.
-pub(crate) fn for_instances() -> u64 {
+/// Bytes that this node may use: the system's memory or the limit of the node's own cgroup.
+fn of_node() -> u64 {
     let limits = [total(), cgroup_limit()];
-    let all = limits.into_iter().flatten().min().unwrap_or(1 << 30);
-    all / 4 * 3
+    limits.into_iter().flatten().min().unwrap_or(1 << 30)
+}
+
+/// Bytes that instances may reserve by default: three quarters of all.
+pub(crate) fn for_instances() -> u64 {
+    of_node() / 4 * 3
+}
+
+/// The memory of a node whose instances may reserve so much: a node that was given less than it has
+/// is as good as a smaller one.
+pub(crate) fn of_node_with(for_instances: u64) -> u64 {
+    of_node().min(for_instances.saturating_add(for_instances / 3))
 }
 
 /// Share of the last ten seconds in which something waited for memory, in percent; 0 where the

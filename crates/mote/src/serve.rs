@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mote_core::error::{Error, ErrorKind};
 use mote_core::memory::MemoryBudget;
-use mote_core::runtime::Runtime;
+use mote_core::runtime::{Runtime, Warm};
 use mote_core::spec::RuntimeKind;
 use mote_engine::control::{Control, Parts};
 use mote_engine::invoker::{Invoker, NodeLimits};
@@ -21,7 +21,7 @@ use mote_ingress::workers::Workers;
 use mote_ingress::{coap, http};
 use mote_runtimes::container::{self, Containers};
 use mote_runtimes::environment::Environments;
-use mote_runtimes::process::{self, Process};
+use mote_runtimes::process::{self, Process, warm};
 use mote_runtimes::trees::Trees;
 use mote_runtimes::wasm::{self, CompileLimits, Wasm};
 use mote_store::artifacts::Artifacts;
@@ -111,6 +111,10 @@ fn control(config: &Config, data_dir: &DataDir) -> Result<Control, Error> {
             .map_err(|error| internal("cannot tell where this program is", &error))?,
         tag: tag.clone(),
         memory: memory.clone(),
+        warm: warm::Settings {
+            instances: config.warm_instances.into(),
+            node_bytes: memory::of_node_with(config.memory_bytes_max),
+        },
     })?;
     let containers = Containers::new(container::Config {
         socket: config.container_socket.clone(),
@@ -119,6 +123,7 @@ fn control(config: &Config, data_dir: &DataDir) -> Result<Control, Error> {
         trees,
         environments,
     });
+    let probes = warm_probes(&process);
     let runtimes = HashMap::from([
         (RuntimeKind::Wasm, Arc::new(wasm) as Arc<dyn Runtime>),
         (RuntimeKind::Process, Arc::new(process) as Arc<dyn Runtime>),
@@ -142,7 +147,9 @@ fn control(config: &Config, data_dir: &DataDir) -> Result<Control, Error> {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     let unix_ms = u64::try_from(since.as_millis()).unwrap_or_default();
-    Ok(Control::new(parts, Invoker::new(limits, node, unix_ms)))
+    let control = Control::new(parts, Invoker::new(limits, node, unix_ms));
+    control.add_probes(probes.into());
+    Ok(control)
 }
 
 /// What tells this node's things from those of others on the same system: the same at every start.
@@ -298,6 +305,33 @@ fn http_probes(counters: &Arc<http::Counters>) -> Vec<Probe> {
             "Connections open now",
             false,
             |all| all.open.load(Relaxed),
+        ),
+    ]
+}
+
+/// What is kept warm, for the metrics page.
+fn warm_probes(process: &Process) -> [Probe; 2] {
+    let probe = |name, help, counter, read: fn(Warm) -> u64| {
+        let process = process.clone();
+        Probe {
+            name,
+            help,
+            counter,
+            read: Box::new(move || read(process.warm())),
+        }
+    };
+    [
+        probe(
+            "warm_instances",
+            "Instances that wait for the code of a function",
+            false,
+            |warm| warm.ready.values().copied().map(u64::from).sum(),
+        ),
+        probe(
+            "warm_taken",
+            "Instances that waited and were given to a function",
+            true,
+            |warm| warm.taken,
         ),
     ]
 }

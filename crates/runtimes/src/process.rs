@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use mote_core::error::{Error, ErrorKind};
 use mote_core::memory::MemoryBudget;
-use mote_core::runtime::{Artifact, BoxFuture, Image, Prepared, Runtime};
+use mote_core::runtime::{Artifact, BoxFuture, Image, Prepared, Runtime, Warm};
 use mote_core::spec::{FunctionSpec, Isolation};
 
 use self::apps::Apps;
@@ -30,6 +30,7 @@ mod plan;
 mod root;
 mod served;
 mod stdio;
+pub mod warm;
 
 /// How the runtime is set up.
 #[derive(Clone, Debug)]
@@ -44,6 +45,8 @@ pub struct Config {
     pub tag: String,
     /// What instances share; processes that are made for each call take from it too.
     pub memory: MemoryBudget,
+    /// What is started before its code is known.
+    pub warm: warm::Settings,
 }
 
 /// The runtime.
@@ -57,27 +60,30 @@ struct Shared {
     config: Config,
     cgroups: Cgroups,
     apps: Apps,
+    warm: warm::Pool,
     /// Numbers the cgroups.
     cgroups_made: AtomicU64,
 }
 
 impl Process {
     /// Removes the cgroups of an earlier node with this tag that was killed, and finds out which
-    /// cgroups there are. Blocking.
+    /// cgroups there are. Blocking, inside of an async runtime.
     pub fn new(config: Config) -> Result<Self, Error> {
         if let Err(error) = Cgroups::clear(&config.tag) {
             tracing::warn!(%error, "could not remove what an earlier run left");
         }
         let cgroups = Cgroups::open(&config.tag)?;
         let apps = Apps::new(config.program.clone());
-        Ok(Self {
-            shared: Arc::new(Shared {
-                config,
-                cgroups,
-                apps,
-                cgroups_made: AtomicU64::new(0),
-            }),
-        })
+        let warm = warm::Pool::new(config.warm, config.memory.clone());
+        let shared = Arc::new(Shared {
+            config,
+            cgroups,
+            apps,
+            warm,
+            cgroups_made: AtomicU64::new(0),
+        });
+        warm::Pool::run(&shared);
+        Ok(Self { shared })
     }
 }
 
@@ -85,14 +91,14 @@ impl Shared {
     /// A cgroup with the limits of one instance of this function.
     fn cgroup(&self, spec: &FunctionSpec) -> Result<Cgroup, Error> {
         let program = spec.program.clone().unwrap_or_default();
-        let limits = cgroup::Limits {
-            memory_bytes: spec.limits.memory_bytes,
-            cpus: program.cpus,
-            processes: program.processes,
-        };
+        let limits = warm::limits(&spec.limits, &program);
+        self.cgroup_with(spec.name.full(), &limits)
+    }
+
+    /// A new cgroup, whose name begins with this.
+    fn cgroup_with(&self, name: &str, limits: &cgroup::Limits) -> Result<Cgroup, Error> {
         let number = self.cgroups_made.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{}-{number}", spec.name.full());
-        self.cgroups.create(&name, &limits)
+        self.cgroups.create(&format!("{name}-{number}"), limits)
     }
 
     /// What keeps a function of this app apart here. Fails when that is not enough for it.
@@ -140,6 +146,7 @@ impl Runtime for Process {
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
+        self.shared.warm.close();
         let tag = self.shared.config.tag.clone();
         Box::pin(async move {
             let cleared = tokio::task::spawn_blocking(move || Cgroups::clear(&tag)).await;
@@ -151,5 +158,9 @@ impl Runtime for Process {
 
     fn isolation(&self) -> BoxFuture<'_, String> {
         Box::pin(async move { self.shared.apps.tier(self.shared.cgroups.tier()).await })
+    }
+
+    fn warm(&self) -> Warm {
+        self.shared.warm.view()
     }
 }

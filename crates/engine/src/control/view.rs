@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use mote_core::memory::MemoryBudget;
 use mote_core::registry::FunctionRecord;
+use mote_core::runtime::Warm;
 
 use crate::plan::Plan;
 use crate::pool::group::{Group, GroupView};
@@ -52,6 +53,8 @@ pub struct NodeStatus {
     pub node: u32,
     /// Bytes that instances may reserve, and have.
     pub memory: MemoryBudget,
+    /// Instances that wait for the code of a function.
+    pub warm: Warm,
 }
 
 /// A function as it is remembered, with what the plan knows of it.

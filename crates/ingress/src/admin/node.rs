@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use mote_api::problem::Problem;
-use mote_api::wire::{Status, WIPE_WORD, Wipe, Wiped};
+use mote_api::wire::{Status, WIPE_WORD, Warm, Wipe, Wiped};
 use mote_core::error::{Error, ErrorKind};
 
 use super::Admin;
@@ -63,6 +63,11 @@ pub(super) async fn status(State(admin): State<Admin>) -> Answer {
                 .into_iter()
                 .map(|(kind, line)| (kind.label().to_owned(), line))
                 .collect(),
+            warm: Warm {
+                ready: status.warm.ready,
+                taken: status.warm.taken,
+                off: status.warm.off,
+            },
         },
     )
 }

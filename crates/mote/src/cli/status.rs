@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use mote_api::wire::Warm;
 use mote_core::error::Error;
 
 use super::output::{json, pairs, size};
@@ -55,9 +56,28 @@ impl Status {
                 ),
             ),
         ];
+        if let Some(line) = warm(&status.warm) {
+            lines.push(("warm", line));
+        }
         for (runtime, line) in &status.isolation {
             lines.push((runtime, line.clone()));
         }
         pairs(&lines)
     }
+}
+
+/// Nothing on a node that keeps nothing warm.
+fn warm(warm: &Warm) -> Option<String> {
+    if let Some(why) = &warm.off {
+        return Some(format!("off: {why}"));
+    }
+    if warm.ready.is_empty() && warm.taken == 0 {
+        return None;
+    }
+    let ready = warm.ready.iter();
+    let mut parts: Vec<_> = ready
+        .map(|(name, count)| format!("{count} {name}"))
+        .collect();
+    parts.push(format!("{} taken so far", warm.taken));
+    Some(parts.join(", "))
 }

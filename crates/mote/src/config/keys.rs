@@ -90,6 +90,8 @@ keys! {
     more queue_max: u32 = 4096;
     /// Memory that instances of processes and containers may reserve, all together.
     more memory_bytes_max: u64 = format!("{}", crate::memory::for_instances());
+    /// Instances of each environment in use that are started before a function needs them; 0 is none.
+    more warm_instances: u8 = 0;
     /// Where the container engine listens: the path of its socket, or nothing to look in the usual places.
     more container_socket: Option<PathBuf> = "";
     /// The cgroup below which the container engine puts containers, or nothing for its own choice.

@@ -127,6 +127,15 @@ impl Value for u32 {
     }
 }
 
+impl Value for u8 {
+    fn read(key: &str, setting: &Setting) -> Result<Self, Error> {
+        let count = setting.text.parse().ok();
+        count
+            .filter(|count| *count <= 16)
+            .ok_or_else(|| bad(key, setting, "a number up to 16; 0 is none"))
+    }
+}
+
 impl Value for u16 {
     fn read(key: &str, setting: &Setting) -> Result<Self, Error> {
         setting

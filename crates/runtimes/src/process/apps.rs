@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 use mote_core::error::Error;
@@ -20,15 +21,11 @@ const UIDS: u32 = 0x0100_0000;
 #[derive(Debug)]
 pub(super) struct Apps {
     program: PathBuf,
-    apps: Mutex<Sandboxes>,
+    /// By app, held by what runs in them.
+    apps: Mutex<HashMap<String, Weak<Sandbox>>>,
+    made: AtomicU32,
     /// The layers that this system grants, found out once.
     tier: OnceCell<Tier>,
-}
-
-#[derive(Debug, Default)]
-struct Sandboxes {
-    by_app: HashMap<String, Weak<Sandbox>>,
-    made: u32,
 }
 
 impl Apps {
@@ -36,6 +33,7 @@ impl Apps {
         Self {
             program,
             apps: Mutex::default(),
+            made: AtomicU32::new(0),
             tier: OnceCell::new(),
         }
     }
@@ -44,21 +42,37 @@ impl Apps {
     pub(super) async fn join(&self, app: &str) -> Result<Arc<Sandbox>, Error> {
         // Held while one is made, so that there are never two for an app.
         let mut apps = self.apps.lock().await;
-        if let Some(sandbox) = apps.by_app.get(app).and_then(Weak::upgrade)
-            && !has_ended(&sandbox)
-        {
+        if let Some(sandbox) = running(&apps, app) {
             return Ok(sandbox);
         }
-        apps.by_app.retain(|_, sandbox| sandbox.strong_count() > 0);
-        let uid = UID_FIRST + apps.made % UIDS;
-        apps.made = apps.made.wrapping_add(1);
+        let sandbox = self.start(app).await?;
+        insert(&mut apps, app, &sandbox);
+        Ok(sandbox)
+    }
+
+    /// Makes what `adopting` gives the sandbox of an app. It is not asked when the app has one.
+    pub(super) async fn adopt<T>(
+        &self,
+        app: &str,
+        adopting: impl Future<Output = Option<(Arc<Sandbox>, T)>>,
+    ) -> Option<T> {
+        let mut apps = self.apps.lock().await;
+        if running(&apps, app).is_some() {
+            return None;
+        }
+        let (sandbox, adopted) = adopting.await?;
+        insert(&mut apps, app, &sandbox);
+        Some(adopted)
+    }
+
+    /// A sandbox that is no app's yet.
+    pub(super) async fn start(&self, name: &str) -> Result<Arc<Sandbox>, Error> {
         let sandbox = Sandbox::start(Settings {
             program: self.program.clone(),
-            name: app.to_owned(),
-            uid,
+            name: name.to_owned(),
+            uid: UID_FIRST + self.made.fetch_add(1, Ordering::Relaxed) % UIDS,
         })
         .await?;
-        apps.by_app.insert(app.to_owned(), Arc::downgrade(&sandbox));
         let _ = self.tier.set(*sandbox.tier());
         Ok(sandbox)
     }
@@ -76,6 +90,16 @@ impl Apps {
             None => "not known yet".to_owned(),
         }
     }
+}
+
+fn running(apps: &HashMap<String, Weak<Sandbox>>, app: &str) -> Option<Arc<Sandbox>> {
+    let sandbox = apps.get(app).and_then(Weak::upgrade);
+    sandbox.filter(|sandbox| !has_ended(sandbox))
+}
+
+fn insert(apps: &mut HashMap<String, Weak<Sandbox>>, app: &str, sandbox: &Arc<Sandbox>) {
+    apps.retain(|_, sandbox| sandbox.strong_count() > 0);
+    apps.insert(app.to_owned(), Arc::downgrade(sandbox));
 }
 
 fn has_ended(sandbox: &Sandbox) -> bool {

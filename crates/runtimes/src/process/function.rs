@@ -13,6 +13,7 @@ use super::plan::Plan;
 use super::root::SeatedRoot;
 use super::served::Served;
 use super::stdio::Stdio;
+use super::warm::{self, Generic, Interest};
 use crate::environment::Serving;
 use crate::trees::Hold;
 
@@ -24,6 +25,8 @@ pub(super) struct ProcessFunction {
     image: Image,
     isolation: String,
     root: Mutex<Weak<SeatedRoot>>,
+    /// Has something wait for it, if that may serve it.
+    warm: Option<Interest>,
     _tree: Arc<Hold>,
 }
 
@@ -36,7 +39,12 @@ impl ProcessFunction {
         tree: Arc<Hold>,
         isolation: String,
     ) -> Self {
+        let warm = plan
+            .code
+            .as_ref()
+            .and_then(|code| Interest::new(shared, code));
         Self {
+            warm,
             shared: Arc::clone(shared),
             spec: Arc::clone(spec),
             plan,
@@ -59,6 +67,27 @@ impl ProcessFunction {
         let seated = Arc::new(SeatedRoot::make(sandbox, self.plan.root.clone()).await?);
         *root = Arc::downgrade(&seated);
         Ok(seated)
+    }
+
+    /// An instance that waits, in a sandbox that is the app's from now on, and the function's root in
+    /// it. Nothing when none may be had, or the app has a sandbox: then it starts there.
+    async fn adopt(&self) -> Option<(Generic, Arc<SeatedRoot>)> {
+        let (warm, spec) = (self.warm.as_ref()?, &self.spec);
+        let limits = warm::limits(&spec.limits, &spec.program.clone().unwrap_or_default());
+        let app = spec.name.app();
+        let adopting = async {
+            let generic = warm.take()?;
+            match generic.adopt(app, self.plan.root.clone(), &limits).await {
+                Ok(root) => Some((Arc::clone(&root.sandbox), (generic, root))),
+                Err(error) => {
+                    tracing::info!(function = %spec.name, %error, "a warm instance could not be used");
+                    None
+                }
+            }
+        };
+        let adopted = self.shared.apps.adopt(app, adopting).await?;
+        *self.root.lock().await = Arc::downgrade(&adopted.1);
+        Some(adopted)
     }
 
     fn has_shared_port(&self) -> bool {
@@ -84,10 +113,13 @@ impl ProcessFunction {
 impl Prepared for ProcessFunction {
     fn start(&self) -> BoxFuture<'_, Result<Arc<dyn Instance>, Error>> {
         Box::pin(async move {
+            if let Some((generic, root)) = self.adopt().await {
+                return Served::start(self, root, self.slots(), Some(generic)).await;
+            }
             let root = self.seat().await?;
             match self.plan.serving {
                 Serving::Program(Contract::Stdio) => Ok(Stdio::start(self, root)?),
-                _ => Ok(Served::start(self, root, self.slots()).await?),
+                _ => Ok(Served::start(self, root, self.slots(), None).await?),
             }
         })
     }

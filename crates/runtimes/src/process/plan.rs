@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use mote_core::error::{Error, ErrorKind};
 use mote_core::spec::{Contract, FunctionSpec, Program};
 
+use super::warm::Code;
 use crate::environment::{APP, ENVIRONMENT, Environment, Environments, Serving};
 use crate::sandbox::root::{Base, Bind, Root};
 use crate::tree::{self, ImageConfig, Kind, Tree};
@@ -25,6 +26,8 @@ pub(super) struct Plan {
     pub(super) root: Root,
     /// The path that answers when it is ready.
     pub(super) ready: Option<String>,
+    /// How an instance that waits serves it, if it may.
+    pub(super) code: Option<Code>,
     /// What it turned out to be, for people.
     pub(super) shape: &'static str,
 }
@@ -56,6 +59,7 @@ impl Plan {
                     tmp_bytes: 0,
                 },
                 ready: None,
+                code: None,
                 shape: "",
             },
             (None, _) => of_environment(program, folder, environments)?,
@@ -73,6 +77,7 @@ impl Plan {
             plan.env.retain(|(known, _)| known != key);
             plan.env.push((key.clone(), value.clone()));
         }
+        plan.code = plan.code.filter(|code| code.suits(spec));
         plan.ready = program.ready.clone().or(plan.ready);
         plan.shape = match plan.serving {
             Serving::Zygote => "zygote",
@@ -133,6 +138,7 @@ fn of_environment(
             tmp_bytes: 0,
         },
         ready: environment.ready.clone(),
+        code: Code::of(&environment, &handler),
         shape: "",
     })
 }
@@ -167,12 +173,13 @@ fn of_image(program: &Program, folder: &Path, image: &ImageConfig) -> Result<Pla
         },
         command,
         ready: None,
+        code: None,
         shape: "",
     })
 }
 
 /// These variables and those that every program expects.
-fn variables(given: &[(String, String)], home: &str) -> Vec<(String, String)> {
+pub(super) fn variables(given: &[(String, String)], home: &str) -> Vec<(String, String)> {
     let mut variables = given.to_vec();
     for (key, value) in [("PATH", PATH), ("HOME", home), ("TMPDIR", "/tmp")] {
         if !variables.iter().any(|(known, _)| known == key) {
@@ -182,7 +189,7 @@ fn variables(given: &[(String, String)], home: &str) -> Vec<(String, String)> {
     variables
 }
 
-fn bind(host: PathBuf, guest: &str) -> Bind {
+pub(super) fn bind(host: PathBuf, guest: &str) -> Bind {
     Bind {
         host,
         guest: PathBuf::from(guest),

@@ -20,7 +20,6 @@ use mote_core::reply::Reply;
 use mote_core::runtime::{BoxFuture, CallContext, Exit, Instance};
 use mote_core::spec::{Contract, FunctionSpec};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Signal;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout};
@@ -30,6 +29,8 @@ use super::connect::{Program, SOCKET};
 use super::function::ProcessFunction;
 use super::output::Output;
 use super::root::SeatedRoot;
+use super::stdio::Pipes;
+use super::warm::{Generic, Waiting};
 use crate::contract::http::HttpClient;
 use crate::contract::lambda::LambdaApi;
 use crate::contract::zygote::{CallLimits, Zygote};
@@ -39,7 +40,7 @@ use crate::sandbox::cgroup::Cgroup;
 use crate::sandbox::process::{self, Network, Process, Spawn};
 
 /// Most descriptors of a program.
-const FILES_MAX: u64 = 4096;
+pub(super) const FILES_MAX: u64 = 4096;
 /// Shortest time that a program has to become ready, however short its calls must be.
 const START_MIN: Duration = Duration::from_secs(30);
 /// How long a program may take to answer a new connection when one of its calls was late.
@@ -75,26 +76,30 @@ enum Running {
 }
 
 impl Served {
-    /// Starts the program and waits until it is ready.
+    /// Starts the program, or has one serve that waits, and waits until it is ready.
     pub(super) async fn start(
         function: &ProcessFunction,
         root: Arc<SeatedRoot>,
         slots: NonZeroU32,
+        generic: Option<Generic>,
     ) -> Result<Arc<dyn Instance>, Error> {
         let spec = &function.spec;
         let output = Output::new(spec.limits.log_bytes);
         let servers = CancellationToken::new();
         let guard = servers.clone().drop_guard();
+        let (cgroup, waiting) = match generic {
+            Some(generic) => (generic.cgroup, Some(generic.waiting)),
+            None => (function.shared.cgroup(spec)?, None),
+        };
         let mut start = Start {
             function,
             root: &root,
             output: &output,
             servers: &servers,
             env: function.plan.env.clone(),
-            extra: Vec::new(),
+            waiting,
         };
         start.open_way_out().await?;
-        let cgroup = function.shared.cgroup(spec)?;
         let (process, contract) = match function.plan.serving {
             Serving::Program(Contract::Lambda) => start.lambda(&cgroup).await?,
             Serving::Zygote => start.zygote(&cgroup, slots).await?,
@@ -331,7 +336,7 @@ struct Start<'a> {
     output: &'a Arc<Output>,
     servers: &'a CancellationToken,
     env: Vec<(String, String)>,
-    extra: Vec<OwnedFd>,
+    waiting: Option<Waiting>,
 }
 
 impl Start<'_> {
@@ -380,7 +385,10 @@ impl Start<'_> {
             function: spec.name.clone(),
             connections: CONNECTIONS_KEPT_MAX,
         };
-        let process = Arc::new(self.spawn(cgroup, own_network).await?);
+        let process = match self.serve().await {
+            Some((process, _)) => process,
+            None => self.spawn(cgroup, own_network, Vec::new()).await?,
+        };
         let network = process.network();
         let program = Program::new(sandbox, Arc::clone(&process), network, port);
         let client = HttpClient::new(Arc::new(program), &settings);
@@ -412,8 +420,8 @@ impl Start<'_> {
         ] {
             self.set_default(name, value);
         }
-        let process = self.spawn(cgroup, false).await?;
-        Ok((Arc::new(process), Running::Lambda(api)))
+        let process = self.spawn(cgroup, false, Vec::new()).await?;
+        Ok((process, Running::Lambda(api)))
     }
 
     async fn zygote(
@@ -421,12 +429,16 @@ impl Start<'_> {
         cgroup: &Cgroup,
         slots: NonZeroU32,
     ) -> Result<(Arc<Process>, Running), Error> {
-        let kind = SocketType::SEQPACKET;
-        let pair = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None);
-        let (ours, theirs) = pair.map_err(|error| no_descriptors(&error.into()))?;
-        self.extra.push(theirs);
         let spec = Arc::clone(&self.function.spec);
-        let process = self.spawn(cgroup, false).await?;
+        let (process, ours) = match self.serve().await {
+            Some(serving) => serving,
+            None => {
+                let kind = SocketType::SEQPACKET;
+                let pair = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None);
+                let (ours, theirs) = pair.map_err(|error| no_descriptors(&error.into()))?;
+                (self.spawn(cgroup, false, vec![theirs]).await?, ours)
+            }
+        };
         let settings = zygote::Settings {
             calls_per_worker: NonZeroU32::new(spec.reuse).unwrap_or(NonZeroU32::MIN),
             spares: 1,
@@ -434,15 +446,61 @@ impl Start<'_> {
             cgroups: Vec::new(),
         };
         let zygote = Zygote::new(ours, settings).map_err(|error| no_descriptors(&error))?;
-        Ok((Arc::new(process), Running::Zygote(zygote)))
+        Ok((process, Running::Zygote(zygote)))
     }
 
-    async fn spawn(self, cgroup: &Cgroup, own_network: bool) -> Result<Process, Error> {
-        let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|error| no_descriptors(&error.into()));
-        let (stdin, _) = pipe()?;
-        let (stdout, their_out) = pipe()?;
-        let (stderr, their_err) = pipe()?;
-        for (pipe, level) in [(stdout, Level::Info), (stderr, Level::Warn)] {
+    /// Has the process serve that waits, if there is one that does: its end of the control socket.
+    async fn serve(&mut self) -> Option<(Arc<Process>, OwnedFd)> {
+        let waiting = self.waiting.take()?;
+        let arguments = &self.function.plan.code.as_ref()?.arguments;
+        if let Err(error) = waiting.serve(arguments, &self.env).await {
+            // It ended just now, and another is started in its place.
+            tracing::debug!(%error, "a warm instance did not take its code");
+            return None;
+        }
+        let control = waiting.control.into_std().ok()?;
+        self.read(waiting.pipes);
+        self.function.shared.warm.note_taken();
+        // Removing a root makes the sandbox wait, so not now.
+        let ended = waiting.process.exited();
+        tokio::spawn(async move {
+            ended.await;
+            drop(waiting.root);
+        });
+        Some((waiting.process, control.into()))
+    }
+
+    /// Starts a process.
+    async fn spawn(
+        self,
+        cgroup: &Cgroup,
+        own_network: bool,
+        extra: Vec<OwnedFd>,
+    ) -> Result<Arc<Process>, Error> {
+        let pipes = Pipes::new().map_err(|error| no_descriptors(&error))?;
+        let ([stdin, stdout, stderr], ours) = pipes;
+        self.read(ours);
+        let plan = &self.function.plan;
+        let spawn = Spawn {
+            root: self.root.id,
+            command: plan.command.clone(),
+            env: self.env,
+            directory: plan.directory.clone(),
+            stdin,
+            stdout,
+            stderr,
+            extra,
+            cgroup: Some(cgroup),
+            own_network,
+            cpu_seconds: None,
+            files_max: FILES_MAX,
+        };
+        Ok(Arc::new(self.root.sandbox.spawn(spawn).await?))
+    }
+
+    /// Takes what a process writes into the log. It has no input.
+    fn read(&self, pipes: Pipes) {
+        for (pipe, level) in [(pipes.stdout, Level::Info), (pipes.stderr, Level::Warn)] {
             let output = Arc::clone(self.output);
             // It ends with the program, which holds the other end.
             tokio::spawn(async move {
@@ -451,22 +509,6 @@ impl Start<'_> {
                 }
             });
         }
-        let plan = &self.function.plan;
-        let spawn = Spawn {
-            root: self.root.id,
-            command: plan.command.clone(),
-            env: self.env,
-            directory: plan.directory.clone(),
-            stdin,
-            stdout: their_out,
-            stderr: their_err,
-            extra: self.extra,
-            cgroup: Some(cgroup),
-            own_network,
-            cpu_seconds: None,
-            files_max: FILES_MAX,
-        };
-        self.root.sandbox.spawn(spawn).await
     }
 
     /// A listener in the network of the app.

@@ -174,15 +174,16 @@ impl Instance for Stdio {
 }
 
 /// The node's ends of a process's standard streams.
-struct Pipes {
-    stdin: OwnedFd,
-    stdout: OwnedFd,
-    stderr: OwnedFd,
+#[derive(Debug)]
+pub(super) struct Pipes {
+    pub(super) stdin: OwnedFd,
+    pub(super) stdout: OwnedFd,
+    pub(super) stderr: OwnedFd,
 }
 
 impl Pipes {
     /// The ends of the process, and ours, which do not block.
-    fn new() -> io::Result<([OwnedFd; 3], Self)> {
+    pub(super) fn new() -> io::Result<([OwnedFd; 3], Self)> {
         let pipe = || pipe_with(PipeFlags::CLOEXEC);
         let (their_in, stdin) = pipe()?;
         let (stdout, their_out) = pipe()?;
