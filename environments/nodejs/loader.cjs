@@ -56,7 +56,6 @@ function wait() {
   if (length === 0) process.exit(0);
   fs.closeSync(CONTROL);
   const message = JSON.parse(packet.toString("utf8", 0, length));
-  for (const name of Object.keys(process.env)) delete process.env[name];
   Object.assign(process.env, message.env);
   process.argv.push(...message.arguments);
 }

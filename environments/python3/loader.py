@@ -86,7 +86,6 @@ def wait(control):
     if not packet:
         os._exit(0)
     message = json.loads(packet)
-    os.environ.clear()
     os.environ.update(message["env"])
     sys.argv += message["arguments"]
 
