@@ -6,6 +6,7 @@
 //! fails does not keep the next one from being measured.
 
 mod table;
+mod warm;
 
 mod docker;
 mod image;
@@ -119,6 +120,10 @@ const SECTIONS: &[Section] = &[
     Section {
         name: "python zygote",
         measure: cold::zygote,
+    },
+    Section {
+        name: "warm environments",
+        measure: warm::first_calls,
     },
     Section {
         name: "image without an engine",

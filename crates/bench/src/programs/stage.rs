@@ -25,6 +25,13 @@ pub(super) const IMAGE: &str = "image.tar";
 const HANDLER: &str = "python/handler.py";
 pub(super) const SCRIPT: &str = "javascript/server.js";
 
+/// Plain source that imports nothing: its language, what runs that, and its file in a folder that
+/// is called like what runs it.
+pub(super) const PLAIN: [(&str, &str, &str); 2] = [
+    ("Python", "python3", "fn.py"),
+    ("JavaScript", "node", "handler.js"),
+];
+
 /// What the zygote imports once; the same modules are imported by a bare Python to compare it with.
 pub(super) const PYTHON_IMPORTS: &str = "import json, http.server, asyncio";
 
@@ -36,6 +43,8 @@ server.listen(process.env.PORT, process.env.LISTEN, () =>
 ";
 
 const WAIT_MAX: Duration = Duration::from_secs(60);
+/// What an environment takes at most until it waits.
+const WARM_REST: Duration = Duration::from_millis(500);
 const WAIT_STEP: Duration = Duration::from_millis(50);
 
 /// The programs and the settings.
@@ -73,6 +82,11 @@ impl Stage {
     /// A node in an empty folder.
     pub(super) fn node(&self) -> Result<Staged> {
         Staged::up(&self.mote, &self.mote, &[])
+    }
+
+    /// A node on which one instance of each environment waits.
+    pub(super) fn node_that_waits(&self) -> Result<Staged> {
+        Staged::up(&self.mote, &self.mote, &["--warm-instances", "1"])
     }
 
     /// A node that uses this engine.
@@ -158,6 +172,15 @@ impl Stage {
         fs::write(place(HANDLER), handler)?;
         fs::create_dir(place("javascript"))?;
         fs::write(place(SCRIPT), SERVER_JS)?;
+        let reply = super::rounds::REPLY;
+        for (_, program, file) in PLAIN {
+            let text = match program {
+                "node" => format!("module.exports = (req, res) => res.send({reply:?});\n"),
+                _ => format!("def fn(*_):\n    return {reply:?}\n"),
+            };
+            fs::create_dir(place(program))?;
+            fs::write(place(program).join(file), text)?;
+        }
         if manifest.contains(IMAGE) {
             image::oci_archive(&self.program, &place(IMAGE))?;
         }
@@ -239,12 +262,24 @@ impl Staged {
 
     /// Waits until a function has no instance, and nothing of one is left below the node.
     pub(super) fn wait_for_zero(&self, function: &str) -> Result<()> {
+        self.wait_for_processes(function, 1)
+    }
+
+    /// The same where one instance waits for code: it is a program in a sandbox of two processes.
+    pub(super) fn wait_for_warm(&self, function: &str) -> Result<()> {
+        self.wait_for_processes(function, 4)?;
+        // What is there may not wait yet.
+        thread::sleep(WARM_REST);
+        self.wait_for_processes(function, 4)
+    }
+
+    fn wait_for_processes(&self, function: &str, count: usize) -> Result<()> {
         self.wait(function, "cold", Instances::is_zero)?;
         let until = Instant::now() + WAIT_MAX;
-        while Footprint::of(self.pid())?.processes > 1 {
+        while Footprint::of(self.pid())?.processes != count {
             ensure!(
                 Instant::now() < until,
-                "processes of `{function}` are still there a minute after it was scaled to zero"
+                "there are not {count} processes a minute after `{function}` was scaled to zero"
             );
             thread::sleep(WAIT_STEP);
         }
