@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+
 use mote_tests::eventually::eventually;
 use mote_tests::http::Reply;
 use mote_tests::node::{Node, Up};
@@ -363,6 +366,46 @@ fn a_function_that_needs_more_before_it_starts_starts_cold() {
         );
     }
     assert_eq!(taken(&node), 0);
+}
+
+/// Something outside of every sandbox that answers `outside` to whoever reaches it.
+fn outside() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.0 200 OK\r\n\r\noutside");
+        }
+    });
+    port
+}
+
+#[test]
+fn the_way_out_is_the_functions() {
+    let Some(node) = warm_node() else {
+        return;
+    };
+    let handler = r#"
+import urllib.request
+def fn(url, headers):
+    try:
+        return urllib.request.urlopen(url, timeout=20).read().decode()
+    except Exception as error:
+        return str(error)
+"#;
+    let (granted, other) = (outside(), outside());
+    let lines = format!("allow.http = [\"http://127.0.0.1:{granted}\"]\n{IDLE}");
+    node.deploy_source(&python("p", &lines, handler));
+    at_rest(&node, "p", "python3");
+    let ask = |port: u16| {
+        let url = format!("http://127.0.0.1:{port}/");
+        node.post("/p", url.as_bytes()).expect(200).text()
+    };
+    assert_eq!(ask(granted), "outside");
+    assert_eq!(taken(&node), 1);
+    let refused = ask(other);
+    assert!(refused.contains("403"), "{refused}");
 }
 
 /// An environment that serves, and does not know how to wait.
