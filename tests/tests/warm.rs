@@ -413,7 +413,7 @@ const IMPATIENT: &str = r#"
 import os, sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 if len(sys.argv) == 1:
-    sys.exit(7)
+    sys.exit("where is the code?")
 class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         self.send_response(200)
@@ -438,7 +438,8 @@ fn an_environment_that_does_not_wait_hurts_nobody() {
         .manifest("w.words", &lines);
     node.deploy_source(&source);
     eventually("it is tried", || {
-        node.log().contains("a warm instance did not start")
+        let log = node.log();
+        log.contains("a warm instance did not start") && log.contains("where is the code?")
     });
     node.await_instances("w.words", 0);
     assert_eq!(node.post("/w.words", b"").expect(200).text(), "served");

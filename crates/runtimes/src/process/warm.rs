@@ -296,6 +296,10 @@ impl State {
 }
 
 impl Held {
+    fn is_needed(&self) -> bool {
+        self.users > 0 || !self.ready.is_empty() || self.starting > 0
+    }
+
     fn failed(&mut self) {
         let (first, most) = PAUSE;
         let pause = first.saturating_mul(1 << self.failures.min(16));
@@ -333,25 +337,20 @@ fn look(shared: &Arc<Shared>) -> Option<Instant> {
         let now = Instant::now();
         let mut state = pool.lock();
         state.kinds.retain(Held::is_needed);
-        let kinds = state.see(now);
-        let step = if pool.memory.excess() > 0 {
-            policy::next(&kinds, pool.wanted, Room::Needed)
-        } else {
-            policy::next(&kinds, pool.wanted, Room::Free)
+        let room = match pool.memory.excess() {
+            0 => Room::Free,
+            _ => Room::Needed,
         };
-        let gone = match step {
+        let gone = match policy::next(&state.see(now), pool.wanted, room) {
             Some(Step::Start(place)) => {
                 // Who refuses it tells when there is some again.
                 let memory = pool.memory.spare(bytes())?;
                 state.kinds[place].starting += 1;
-                let kind = state.kinds[place].kind.clone();
-                start(
-                    Starting {
-                        shared: Arc::downgrade(shared),
-                        kind,
-                    },
-                    memory,
-                );
+                let starting = Starting {
+                    shared: Arc::downgrade(shared),
+                    kind: state.kinds[place].kind.clone(),
+                };
+                start(starting, memory);
                 None
             }
             Some(Step::Stop(place, reason)) => {
@@ -370,12 +369,6 @@ fn look(shared: &Arc<Shared>) -> Option<Instant> {
         // Not under the lock: its end is told to others.
         drop(state);
         drop(gone);
-    }
-}
-
-impl Held {
-    fn is_needed(&self) -> bool {
-        self.users > 0 || !self.ready.is_empty() || self.starting > 0
     }
 }
 

@@ -35,6 +35,8 @@ use crate::sandbox::tier::Layer;
 const NAME: &str = "warm";
 /// How long it may take until it waits.
 const START_MAX: Duration = Duration::from_secs(30);
+/// How long its end may take when it has closed its socket.
+const END_MAX: Duration = Duration::from_secs(1);
 /// Longest message of one that waits.
 const WORD_BYTES_MAX: usize = 1024;
 
@@ -108,10 +110,16 @@ impl Generic {
             files_max: FILES_MAX,
         };
         let process = Arc::new(sandbox.spawn(spawn).await?);
-        let exited = process.exited();
-        tokio::select! {
-            waits = waits(&control) => waits.map_err(|error| failed(&error))?,
-            exit = exited => return Err(failed(&io::Error::other(exit.to_string()))),
+        if let Err(error) = waits(&control).await {
+            // Its end closes the socket, and says more than that.
+            let ended = tokio::time::timeout(END_MAX, process.exited()).await;
+            return Err(match ended {
+                Ok(exit) => failed(&io::Error::other(format!(
+                    "it {exit}: {}",
+                    last_word(&pipes.stderr)
+                ))),
+                Err(_) => failed(&error),
+            });
         }
         let waiting = Waiting {
             process,
@@ -176,6 +184,15 @@ async fn waits(control: &UnixDatagram) -> io::Result<()> {
         return Ok(());
     }
     Err(io::Error::other("it did not say that it waits"))
+}
+
+/// The last line of what a program wrote before it ended.
+fn last_word(stderr: &OwnedFd) -> String {
+    let mut words = [0; WORD_BYTES_MAX];
+    let read =
+        rustix::io::ioctl_fionbio(stderr, true).and_then(|()| rustix::io::read(stderr, &mut words));
+    let words = String::from_utf8_lossy(&words[..read.unwrap_or(0)]);
+    words.lines().last().unwrap_or_default().to_owned()
 }
 
 /// Both ends of a socket; the other one is for a program, and blocks.

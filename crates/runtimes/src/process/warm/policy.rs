@@ -22,7 +22,7 @@ pub(super) struct Kind {
 /// The memory that is nobody's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Room {
-    /// There may be some.
+    /// There may be some for another one that waits.
     Free,
     /// Instances of functions need what waiting ones have.
     Needed,
