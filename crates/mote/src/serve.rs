@@ -21,7 +21,7 @@ use mote_ingress::workers::Workers;
 use mote_ingress::{coap, http};
 use mote_runtimes::container::{self, Containers};
 use mote_runtimes::environment::Environments;
-use mote_runtimes::process::{self, Process, warm};
+use mote_runtimes::process::{self, Process};
 use mote_runtimes::trees::Trees;
 use mote_runtimes::wasm::{self, CompileLimits, Wasm};
 use mote_store::artifacts::Artifacts;
@@ -111,10 +111,8 @@ fn control(config: &Config, data_dir: &DataDir) -> Result<Control, Error> {
             .map_err(|error| internal("cannot tell where this program is", &error))?,
         tag: tag.clone(),
         memory: memory.clone(),
-        warm: warm::Settings {
-            instances: config.warm_instances.into(),
-            node_bytes: memory::of_node_with(config.memory_bytes_max),
-        },
+        warm_instances: config.warm_instances.into(),
+        node_bytes: memory::of_node_with(config.memory_bytes_max),
     })?;
     let containers = Containers::new(container::Config {
         socket: config.container_socket.clone(),

@@ -4,7 +4,7 @@
 //! them is the root that its program sees, other code appears at `/app` below the system's own
 //! programs (`plan`). All functions of an app run in one [`crate::sandbox`], which other apps
 //! cannot see into, and which ends when none of them runs (`apps`). A program that makes a process
-//! for each call is `stdio`, one that stays is `served`.
+//! for each call is `stdio`, one that stays is `served`. What runs already when its code comes is `warm`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ mod plan;
 mod root;
 mod served;
 mod stdio;
-pub mod warm;
+mod warm;
 
 /// How the runtime is set up.
 #[derive(Clone, Debug)]
@@ -45,8 +45,10 @@ pub struct Config {
     pub tag: String,
     /// What instances share; processes that are made for each call take from it too.
     pub memory: MemoryBudget,
-    /// What is started before its code is known.
-    pub warm: warm::Settings,
+    /// How many instances of each environment in use wait for their code; 0 is none.
+    pub warm_instances: u32,
+    /// All memory of the node, of which little means that none wait.
+    pub node_bytes: u64,
 }
 
 /// The runtime.
@@ -74,7 +76,7 @@ impl Process {
         }
         let cgroups = Cgroups::open(&config.tag)?;
         let apps = Apps::new(config.program.clone());
-        let warm = warm::Pool::new(config.warm, config.memory.clone());
+        let warm = warm::Pool::new(&config);
         let shared = Arc::new(Shared {
             config,
             cgroups,

@@ -28,7 +28,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(super) use self::generic::{Generic, Waiting};
 use self::policy::{Reason, Room, Step};
-use super::Shared;
+use super::{Config, Shared};
 use crate::environment::{Environment, Serving};
 use crate::sandbox::cgroup;
 
@@ -104,15 +104,6 @@ pub(super) fn limits(limits: &Limits, program: &Program) -> cgroup::Limits {
     }
 }
 
-/// How the pool is set up.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Settings {
-    /// How many wait for each environment; 0 is none.
-    pub instances: u32,
-    /// All memory of the node.
-    pub node_bytes: u64,
-}
-
 /// The pool.
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -152,17 +143,21 @@ pub(super) struct Interest {
 }
 
 impl Pool {
-    pub(super) fn new(settings: Settings, memory: MemoryBudget) -> Self {
-        let off = too_little(settings);
+    pub(super) fn new(config: &Config) -> Self {
+        let off = too_little(config.warm_instances, config.node_bytes);
         if let Some(why) = &off {
             tracing::warn!("no instance waits for its code: {why}");
         }
         let wake = Arc::new(Notify::new());
         let closed = CancellationToken::new();
         Self {
-            wanted: if off.is_some() { 0 } else { settings.instances },
+            wanted: if off.is_some() {
+                0
+            } else {
+                config.warm_instances
+            },
             off,
-            memory,
+            memory: config.memory.clone(),
             state: Mutex::default(),
             wake,
             numbers: AtomicU64::new(0),
@@ -450,10 +445,10 @@ fn bytes() -> u64 {
 }
 
 /// Why there is no pool although one was asked for.
-fn too_little(settings: Settings) -> Option<String> {
-    let mib = settings.node_bytes >> 20;
-    let few = settings.instances > 0 && settings.node_bytes < NODE_BYTES_MIN;
-    few.then(|| format!("the node has {mib} MiB of memory, less than 1 GB"))
+fn too_little(instances: u32, node_bytes: u64) -> Option<String> {
+    let mib = node_bytes >> 20;
+    let little = instances > 0 && node_bytes < NODE_BYTES_MIN;
+    little.then(|| format!("the node has {mib} MiB of memory, less than 1 GB"))
 }
 
 #[cfg(test)]
@@ -462,13 +457,9 @@ mod tests {
 
     #[test]
     fn a_small_node_has_no_pool() {
-        let settings = |instances, node_bytes| Settings {
-            instances,
-            node_bytes,
-        };
-        assert_eq!(too_little(settings(0, 1 << 20)), None);
-        assert_eq!(too_little(settings(1, 1 << 30)), None);
-        let why = too_little(settings(1, 512 << 20)).unwrap();
+        assert_eq!(too_little(0, 1 << 20), None);
+        assert_eq!(too_little(1, 1 << 30), None);
+        let why = too_little(1, 512 << 20).unwrap();
         assert!(why.contains("512 MiB"), "{why}");
     }
 }
