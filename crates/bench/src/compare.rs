@@ -60,6 +60,10 @@ pub struct Settings {
     #[arg(long, requires = "wasi_http")]
     pub wasmtime: Option<PathBuf>,
 
+    /// The `workerd` program
+    #[arg(long)]
+    pub workerd: Option<PathBuf>,
+
     /// A component that exports wasi:http/incoming-handler, for both `wasmtime serve` and the node
     #[arg(long)]
     pub wasi_http: Option<PathBuf>,

@@ -56,6 +56,27 @@ impl Footprint {
     }
 }
 
+/// Memory of one process, by kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// All that is in memory, whoever else has it too.
+    pub resident_bytes: u64,
+    /// What no file has.
+    pub anonymous_bytes: u64,
+}
+
+impl Memory {
+    /// Of the process `pid`, when the kernel says.
+    #[must_use]
+    pub fn of(pid: u32) -> Option<Self> {
+        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+        Some(Self {
+            resident_bytes: rollup(&text, "Rss:")?,
+            anonymous_bytes: rollup(&text, "Anonymous:")?,
+        })
+    }
+}
+
 struct Entry {
     parent: u32,
     ticks: u64,
@@ -104,10 +125,16 @@ fn pss_bytes(pid: u32) -> Option<u64> {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => return None,
         Err(_) => return Some(0),
     };
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
-    let kib: u64 = line
-        .and_then(|line| line.split_whitespace().next())
-        .map_or(Some(0), |kib| kib.parse().ok())?;
+    if !text.contains("Pss:") {
+        return Some(0);
+    }
+    rollup(&text, "Pss:")
+}
+
+/// A line of `smaps_rollup`, in bytes.
+fn rollup(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kib * 1024)
 }
 
