@@ -11,22 +11,31 @@ set -eu
 source=$(cd "$(dirname "$0")/../functions/classify-python" && pwd -P)
 mkdir -p "$1"
 folder=$(cd "$1" && pwd -P)
+exec 9>"$folder/lock"
+flock 9
 # Programs in the sandbox see the system's Python.
-if ! cmp -s "$source/requirements.txt" "$folder/packages-of.txt"; then
+{
+    /usr/bin/python3 --version
+    cat "$source/requirements.txt"
+} >"$folder/wanted.txt"
+if ! cmp -s "$folder/wanted.txt" "$folder/packages-of.txt"; then
     rm -rf "$folder/packages"
-    /usr/bin/python3 -m venv "$folder/venv"
+    /usr/bin/python3 -m venv "$folder/venv" >&2 || {
+        echo "python3 has no venv: install python3-venv" >&2
+        exit 3
+    }
     "$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile \
         --requirement "$source/requirements.txt" --target "$folder/packages" >&2 || {
         echo "no package index gives what $source/requirements.txt names" >&2
         exit 3
     }
     rm -rf "$folder/venv"
-    cp "$source/requirements.txt" "$folder/packages-of.txt"
+    cp "$folder/wanted.txt" "$folder/packages-of.txt"
 fi
-mkdir -p "$folder/function"
+rm -rf "$folder/function"
+mkdir "$folder/function"
 for file in "$source"/*; do
     [ "$(basename "$file")" = requirements.txt ] || cp -R "$file" "$folder/function/"
 done
-rm -rf "$folder/function/packages"
 cp -R "$folder/packages" "$folder/function/packages"
 echo "$folder/function"

@@ -121,6 +121,19 @@ impl Cgroup {
         counts.sum()
     }
 
+    /// Ends what is in it still although whoever started it has ended.
+    fn end_processes(&self) {
+        for folder in self.folders() {
+            let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+            for pid in text.lines().filter_map(|line| line.parse().ok()) {
+                if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+                    // One that has ended meanwhile is what was asked for.
+                    let _ended = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                }
+            }
+        }
+    }
+
     /// Itself and all below it.
     fn folders(&self) -> Vec<PathBuf> {
         let mut folders = vec![self.folder.clone()];
@@ -140,7 +153,10 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        for _ in 0..REMOVALS_MAX {
+        for attempt in 0..REMOVALS_MAX {
+            if attempt == REMOVALS_MAX / 2 {
+                self.end_processes();
+            }
             remove(&self.folder);
             if let Some(folder) = &self.cpu {
                 remove(folder);

@@ -12,8 +12,9 @@ mod settings;
 
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use serde::Serialize;
@@ -34,8 +35,33 @@ pub struct Link {
     pub far: Host,
     impairments: [Impairments; 2],
     stop: Arc<AtomicBool>,
+    counters: Arc<Counters>,
     threads: Vec<thread::JoinHandle<Result<Direction>>>,
 }
+
+/// What threads of a link count while it is up.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) arrived: AtomicU64,
+    pub(crate) late: AtomicU64,
+    pub(crate) dropped: AtomicU64,
+    pub(crate) ended: AtomicBool,
+}
+
+/// Whether a link was the one that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KeptUp {
+    pub(crate) arrived: u64,
+    /// Of these, those that were more than a millisecond and a twentieth of the delay late.
+    pub(crate) late: u64,
+    /// Packets for which there was no room to wait.
+    pub(crate) dropped: u64,
+    /// Whether a direction does not work any more.
+    pub(crate) ended: bool,
+}
+
+/// A packet that is later than this and a twentieth of the delay is late.
+const LATE: Duration = Duration::from_millis(1);
 
 /// What became of the packets.
 #[derive(Debug, Clone, Serialize)]
@@ -59,12 +85,21 @@ impl Link {
         let far = Host::new("10.77.0.2", "10.77.0.1")?;
         let stop = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
+        let counters = Arc::new(Counters::default());
         let ways = [(&near, &far), (&far, &near)].into_iter().zip(&impairments);
         for (number, ((from, to), impairments)) in ways.enumerate() {
             let (from, to) = (from.device()?, to.device()?);
-            let model = Model::new(impairments.clone(), seed.wrapping_add(number as u64));
-            let stop = Arc::clone(&stop);
-            let relay = move || relay::run(&from, &to, model, &stop);
+            let model = Model::new(
+                impairments.clone(),
+                seed.wrapping_mul(2).wrapping_add(number as u64),
+            );
+            let (stop, counters) = (Arc::clone(&stop), Arc::clone(&counters));
+            let late = LATE + impairments.delay / 20;
+            let relay = move || {
+                let ran = relay::run(&from, &to, model, &stop, (&counters, late));
+                counters.ended.store(true, Ordering::Relaxed);
+                ran
+            };
             let thread = thread::Builder::new().name(format!("link-{number}"));
             threads.push(
                 thread
@@ -77,8 +112,20 @@ impl Link {
             far,
             impairments,
             stop,
+            counters,
             threads,
         })
+    }
+
+    /// How it kept up so far, both directions together.
+    pub(crate) fn kept_up(&self) -> KeptUp {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        KeptUp {
+            arrived: of(&self.counters.arrived),
+            late: of(&self.counters.late),
+            dropped: of(&self.counters.dropped),
+            ended: self.counters.ended.load(Ordering::Relaxed),
+        }
     }
 
     /// Ends it and tells what became of the packets.

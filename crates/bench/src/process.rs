@@ -17,6 +17,8 @@ use rustix::process::{Pid, Signal, kill_process};
 /// A cold disk and a busy machine included.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+/// More than a keeper gives what it keeps.
+const KEPT_TIMEOUT: Duration = Duration::from_secs(20);
 const STOP_POLL: Duration = Duration::from_millis(5);
 const LINES_KEPT: usize = 20;
 const LINES_WAITING_MAX: usize = 1024;
@@ -52,7 +54,9 @@ impl Server {
         for stream in streams.into_iter().flatten() {
             let tx = tx.clone();
             thread::spawn(move || {
-                for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                // Not every program writes text.
+                for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+                    let line = String::from_utf8_lossy(&line).into_owned();
                     // When nobody reads, the line is lost and the server goes on.
                     let _unread = tx.try_send(line);
                 }
@@ -115,19 +119,17 @@ impl Server {
 
 /// Asks a program to end, and makes it end when it does not.
 pub(crate) fn stop(name: &str, child: &mut Child) -> Result<()> {
-    // One that is kept running by its input hears of it so.
-    drop(child.stdin.take());
+    // One that is kept running by its input hears of it so, and ends what it runs before itself.
+    if child.stdin.take().is_some() && ends_within(child, KEPT_TIMEOUT)? {
+        return Ok(());
+    }
     if child.try_wait()?.is_some() {
         return Ok(());
     }
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     kill_process(pid.context("a child's id is positive")?, Signal::TERM)?;
-    let until = Instant::now() + STOP_TIMEOUT;
-    while Instant::now() < until {
-        if child.try_wait()?.is_some() {
-            return Ok(());
-        }
-        thread::sleep(STOP_POLL);
+    if ends_within(child, STOP_TIMEOUT)? {
+        return Ok(());
     }
     child.kill()?;
     child.wait()?;
@@ -135,6 +137,17 @@ pub(crate) fn stop(name: &str, child: &mut Child) -> Result<()> {
         "{name} did not end within {} s of SIGTERM",
         STOP_TIMEOUT.as_secs()
     )
+}
+
+fn ends_within(child: &mut Child, time: Duration) -> Result<bool> {
+    let until = Instant::now() + time;
+    while Instant::now() < until {
+        if child.try_wait()?.is_some() {
+            return Ok(true);
+        }
+        thread::sleep(STOP_POLL);
+    }
+    Ok(child.try_wait()?.is_some())
 }
 
 impl Drop for Server {

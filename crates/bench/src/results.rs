@@ -155,12 +155,14 @@ pub(crate) fn texts<'de, D: Deserializer<'de>>(
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Value {
+        Boolean(bool),
         Integer(i64),
         Float(f64),
         Text(String),
     }
     let values: BTreeMap<String, Value> = Deserialize::deserialize(from)?;
     let text = |value| match value {
+        Value::Boolean(value) => value.to_string(),
         Value::Integer(value) => value.to_string(),
         Value::Float(value) => value.to_string(),
         Value::Text(value) => value,

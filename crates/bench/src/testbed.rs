@@ -17,12 +17,17 @@ mod progress;
 mod test;
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
 use tempfile::TempDir;
 
@@ -33,13 +38,17 @@ use self::plan::{Case, Group, Plan, Setup};
 use self::platform::{Ground, Running};
 use self::progress::Progress;
 use crate::environment::Environment;
+use crate::process;
 use crate::report::{self, Material};
-use crate::results::Run;
+use crate::results::{Measured, Run};
 
 pub use self::plan::Outline;
 
 /// How folders for what platforms write begin, before the id of the process that made them.
-const SCRATCH: &str = "mote-bench-";
+const SCRATCH: &str = "mote-bench-scratch-";
+/// Longest time that a command of a service may take: an engine may have to be installed.
+const COMMAND_MAX: Duration = Duration::from_secs(600);
+const COMMAND_POLL: Duration = Duration::from_millis(20);
 /// Of a service: it cannot be had on this system.
 const CANNOT: i32 = 3;
 
@@ -89,7 +98,8 @@ pub fn run(settings: &Settings) -> Result<bool> {
     };
     let out = settings.out.clone().unwrap_or_else(default);
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
         // The second time it ends at once.
         signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))?;
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
@@ -100,12 +110,11 @@ pub fn run(settings: &Settings) -> Result<bool> {
         mote,
         folder: Folder::open(&out, &source.text, &plan.outline)?,
         stop,
-        notes: Vec::new(),
     };
     let done = controller.all(&plan, &mut progress);
-    let Controller { notes, folder, .. } = controller;
+    let folder = controller.folder;
     // Whatever happened, what there is is reported.
-    let reported = write_report(folder.path(), &notes);
+    let reported = write_report(folder.path());
     let whole = done?;
     reported?;
     progress.end(folder.path());
@@ -113,17 +122,14 @@ pub fn run(settings: &Settings) -> Result<bool> {
 }
 
 /// Writes the report of a folder of results again.
-pub fn write_report(folder: &Path, notes: &[String]) -> Result<()> {
-    let mut material = material(folder)?;
-    material.notes.extend_from_slice(notes);
-    report::write(&material, folder)
+pub fn write_report(folder: &Path) -> Result<()> {
+    report::write(&material(folder)?, folder)
 }
 
 /// What a folder of results has for a report.
 pub fn material(folder: &Path) -> Result<Material> {
     let (outline, runs) = folder::read(folder)?;
-    let measured = runs.iter().filter(|run| run.measured.is_some()).count();
-    let mut notes = Vec::new();
+    let mut notes = outline.notes;
     if let Some((name, about)) = &outline.variant {
         notes.push(format!("variant `{name}`: {about}"));
     }
@@ -138,7 +144,7 @@ pub fn material(folder: &Path) -> Result<Material> {
         tests: outline.tests,
         figures: outline.figures,
         published: outline.published,
-        missing: outline.runs.saturating_sub(measured),
+        missing: outline.runs.saturating_sub(runs.len()),
         runs,
         notes,
     })
@@ -149,7 +155,6 @@ struct Controller<'a> {
     mote: PathBuf,
     folder: Folder,
     stop: Arc<AtomicBool>,
-    notes: Vec<String>,
 }
 
 impl Controller<'_> {
@@ -187,7 +192,7 @@ impl Controller<'_> {
         }
         progress.setting_up(&group.setup);
         let seed = seed.wrapping_add(u64::from(repetition));
-        let site = match Site::up(&group.setup, self, seed) {
+        let mut site = match Site::up(&group.setup, self, seed) {
             Ok(site) => site,
             Err(error) => {
                 progress.not_set_up(&error);
@@ -197,18 +202,13 @@ impl Controller<'_> {
                 return Ok(false);
             }
         };
-        for note in site.notes() {
-            if !self.notes.contains(note) {
-                self.notes.push(note.clone());
-            }
-        }
         let mut whole = true;
         for case in due {
             progress.begin(case, repetition);
-            match measure::measure(case, &site, self.source.folder(), seed, &self.stop) {
+            let mut run = blank(case, repetition);
+            match self.measure(case, &mut site, &group.setup, seed) {
                 Ok(measured) => {
                     progress.measured(case, &measured);
-                    let mut run = blank(case, repetition);
                     run.measured = Some(measured);
                     self.folder.add(run)?;
                 }
@@ -222,6 +222,25 @@ impl Controller<'_> {
             }
         }
         Ok(whole)
+    }
+
+    /// Makes a run. A platform that has ended before is set up again, with everything else.
+    fn measure(&self, case: &Case, site: &mut Site, setup: &Setup, seed: u64) -> Result<Measured> {
+        if let Err(error) = site.check() {
+            *site = Site::up(setup, self, seed).context(error)?;
+        }
+        let before = site.machines.kept_up();
+        let folder = self.source.folder();
+        let mut measured = measure::measure(case, site, folder, seed, &self.stop)?;
+        if let (Some(before), Some(after)) = (before, site.machines.kept_up()) {
+            let (warnings, values) = measure::network(before, after);
+            measured.warnings.extend(warnings);
+            measured.values.extend(values);
+        }
+        if let Err(error) = site.check() {
+            measured.warnings.push(format!("{error:#} during this run"));
+        }
+        Ok(measured)
     }
 
     fn failed(
@@ -268,7 +287,7 @@ impl Site {
         let machines = Machines::up(&setup.machines, &setup.links, seed)?;
         let mut places = machines.places();
         let folder = controller.source.folder();
-        let services = Services::up(setup, folder, &mut places)?;
+        let services = Services::up(setup, folder, &mut places, &controller.stop)?;
         let mut site = Self {
             platforms: BTreeMap::new(),
             _services: services,
@@ -289,8 +308,12 @@ impl Site {
         Ok(site)
     }
 
-    fn notes(&self) -> &[String] {
-        &self.machines.notes
+    /// Whether all platforms are there still.
+    fn check(&mut self) -> Result<()> {
+        for (name, platform) in &mut self.platforms {
+            ensure!(platform.is_running()?, "platform `{name}` has ended");
+        }
+        Ok(())
     }
 
     fn ground<'a>(&'a self, folder: &'a Path, stop: &'a AtomicBool) -> Ground<'a> {
@@ -313,7 +336,8 @@ fn scratch() -> std::io::Result<TempDir> {
         let process = name
             .strip_prefix(SCRATCH)
             .and_then(|rest| rest.split('-').next());
-        if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+        let process = process.and_then(|process| process.parse::<u32>().ok());
+        if process.is_some_and(|process| !Path::new("/proc").join(process.to_string()).exists()) {
             // One of another user stays.
             let _removed = std::fs::remove_dir_all(entry.path());
         }
@@ -323,23 +347,33 @@ fn scratch() -> std::io::Result<TempDir> {
 }
 
 /// Services that were started, with what ends them.
-#[derive(Default)]
 struct Services {
-    stops: Vec<Command>,
+    folder: PathBuf,
+    places: BTreeMap<String, String>,
+    stops: Vec<Vec<String>>,
 }
 
 impl Services {
-    fn up(setup: &Setup, folder: &Path, places: &mut BTreeMap<String, String>) -> Result<Self> {
-        let mut services = Self::default();
+    fn up(
+        setup: &Setup,
+        folder: &Path,
+        places: &mut BTreeMap<String, String>,
+        stop: &AtomicBool,
+    ) -> Result<Self> {
+        let mut services = Self {
+            folder: folder.to_owned(),
+            places: places.clone(),
+            stops: Vec::new(),
+        };
         for (name, service) in &setup.services {
-            let line = shell(&service.start, folder, places)
-                .with_context(|| format!("service `{name}`"))?;
-            if let Some(stop) = &service.stop {
-                services.stops.push(command(stop, folder, places)?);
-            }
+            let context = || format!("service `{name}`");
+            // Before it starts: one that is broken off half-way has to be ended too.
+            services.stops.extend(service.stop.clone());
+            let line = shell(&service.start, folder, places, Some(stop)).with_context(context)?;
             places.insert(name.clone(), line);
+            services.places.clone_from(places);
             for words in &service.then {
-                shell(words, folder, places).with_context(|| format!("service `{name}`"))?;
+                shell(words, folder, places, Some(stop)).with_context(context)?;
             }
         }
         Ok(services)
@@ -348,14 +382,21 @@ impl Services {
 
 impl Drop for Services {
     fn drop(&mut self) {
-        for mut stop in self.stops.drain(..).rev() {
+        for words in self.stops.drain(..).rev() {
             // Nothing is left to do about a service that does not end.
-            let _ended = stop.stdin(Stdio::null()).output();
+            let _ended = shell(&words, &self.folder, &self.places, None);
         }
     }
 }
 
-fn command(words: &[String], folder: &Path, places: &BTreeMap<String, String>) -> Result<Command> {
+/// Runs a command on this system; the last line that it writes. What it leaves running may keep its output open, which
+/// therefore goes to files.
+fn shell(
+    words: &[String],
+    folder: &Path,
+    places: &BTreeMap<String, String>,
+    stop: Option<&AtomicBool>,
+) -> Result<String> {
     let words: Result<Vec<String>> = words
         .iter()
         .map(|word| fill::with_places(word, places))
@@ -369,30 +410,45 @@ fn command(words: &[String], folder: &Path, places: &BTreeMap<String, String>) -
     } else {
         PathBuf::from(program)
     };
-    let mut command = Command::new(program);
-    command.args(arguments).current_dir(folder);
-    Ok(command)
-}
-
-/// Runs a command on this system; the last line that it writes.
-fn shell(words: &[String], folder: &Path, places: &BTreeMap<String, String>) -> Result<String> {
-    let mut command = command(words, folder, places)?;
-    let output = command.stdin(Stdio::null()).output();
-    let output = output.with_context(|| format!("cannot run `{}`", words.join(" ")))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let last = said.lines().last().unwrap_or_default().to_owned();
-        if output.status.code() == Some(CANNOT) {
-            bail!("it cannot be had here: {last}");
+    let what = words.join(" ");
+    let (out, err) = (tempfile::tempfile()?, tempfile::tempfile()?);
+    let mut child = Command::new(program)
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(out.try_clone()?)
+        .stderr(err.try_clone()?)
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("cannot run `{what}`"))?;
+    let until = Instant::now() + COMMAND_MAX;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
         }
-        bail!(
-            "`{}` failed with {}: {last}",
-            words.join(" "),
-            output.status
-        );
+        let stopped = stop.is_some_and(|stop| stop.load(Ordering::Relaxed));
+        if stopped || Instant::now() >= until {
+            process::stop(&what, &mut child)?;
+            ensure!(!stopped, "it was stopped");
+            bail!("`{what}` did not end within {} s", COMMAND_MAX.as_secs());
+        }
+        thread::sleep(COMMAND_POLL);
+    };
+    let last = |mut file: File| -> Result<String> {
+        let mut text = Vec::new();
+        file.seek(SeekFrom::Start(0))?;
+        file.read_to_end(&mut text)?;
+        let text = String::from_utf8_lossy(&text);
+        Ok(text.lines().last().unwrap_or_default().trim().to_owned())
+    };
+    if status.success() {
+        return last(out);
     }
-    let out = String::from_utf8_lossy(&output.stdout);
-    Ok(out.lines().last().unwrap_or_default().trim().to_owned())
+    let said = last(err)?;
+    if status.code() == Some(CANNOT) {
+        bail!("it cannot be had here: {said}");
+    }
+    bail!("`{what}` failed with {status}: {said}");
 }
 
 /// The node's program, absolute because platforms run elsewhere.

@@ -227,6 +227,27 @@ fn what_cannot_be_is_said_before_anything_starts() {
     .fails(&[], &["`sytem`", "no axis"]);
     change("name = \"small\"", "name = \"../small\"").fails(&[], &["../small"]);
     change("kind = \"process\"", "kind = \"machine\"").fails(&[], &["line ", "machine"]);
+    change("platform = \"bare\"", "platform = \"bar\"")
+        .fails(&[], &["platform `bar`", "only bare"]);
+    change(
+        "clients = \"{clients}\"",
+        "clients = \"{clients}\"\nrate = -1",
+    )
+    .fails(&[], &["test `hello`", "-1"]);
+    change("clients = [1, 3]", "clients = [1, \"1\"]").fails(&[], &["`clients`", "twice"]);
+    change("[machines.board]", "[machines.Board]").fails(&[], &["Board"]);
+    change("kind = \"process\"", "kind = \"namespace\"").fails(&[], &["`board`", "link"]);
+    change(
+        "kind = \"process\"",
+        "kind = \"process\"\nmemory = \"much\"",
+    )
+    .fails(&[], &["much", "1 GiB"]);
+    change("repetitions = 2", "repetitions = 4000000000").fails(&[], &["4000000000"]);
+    change(
+        "requests = \"{requests}\"",
+        "duration = \"18446744073709551615s\"",
+    )
+    .fails(&["--mote", "/nonexistent"], &["/nonexistent"]);
     Place::with(SMALL).fails(&["--variant", "slow"], &["no variant `slow`", "quick"]);
     Place::with(SMALL).fails(
         &["--mote", "/nonexistent/mote"],
@@ -268,7 +289,51 @@ fn what_goes_wrong_later_is_part_of_the_results() {
     let place = Place::with(&text);
     place.run(&["--quick"]);
     let warnings = place.runs()[0]["measured"]["warnings"].to_string();
-    assert!(warnings.contains("lower --rate"), "{warnings}");
+    assert!(warnings.contains("lower the rate"), "{warnings}");
+}
+
+#[test]
+fn two_runs_do_not_write_to_one_folder() {
+    let place =
+        Place::with(&SMALL.replace("requests = \"{requests}\"", "requests = 20\nrate = 40"));
+    let mut first = place.command(&[]).spawn().unwrap();
+    wait_for(&mut first, "1/8");
+    let second = place.run(&[]);
+    assert_eq!(second.status.code(), Some(1));
+    assert!(said(&second).contains("another run"), "{}", said(&second));
+    let pid = rustix::process::Pid::from_raw(first.id().try_into().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    first.wait().unwrap();
+}
+
+#[test]
+fn a_platform_that_dies_is_set_up_again() {
+    // It serves one run, and ends.
+    let text = SMALL.replace(
+        "command = [\"SERVER\", \"--address\", \"127.0.0.1:0\", \"--workers\", \"1\"]",
+        "command = [\"sh\", \"-c\", \"SERVER --address 127.0.0.1:0 --workers 1 & sleep 1; kill $!\"]",
+    );
+    let place = Place::with(&text.replace("requests = \"{requests}\"", "requests = 40\nrate = 40"));
+    let output = place.run(&["--quick"]);
+    let runs = place.runs();
+    assert_eq!(runs.len(), 2, "{}", said(&output));
+    for run in runs {
+        // Of both: the second did not meet a port that nobody listens at.
+        let failure = run["failure"].as_str().unwrap();
+        assert!(failure.contains("the server ended during the run"), "{run}");
+    }
+}
+
+#[test]
+fn a_service_that_stays_is_waited_for_by_its_end_alone() {
+    let text = SMALL.replace(
+        "[platforms.bare]",
+        "[services.helper]\nstart = [\"sh\", \"-c\", \"sleep 300 & echo $!\"]\nstop = [\"kill\", \"{helper}\"]\n\n[platforms.bare]",
+    );
+    let place = Place::with(&text.replace("target = \"{http}/\"", "target = \"{http}/?{helper}\""));
+    let output = place.run(&["--quick"]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(place.runs().iter().all(|run| run["measured"]["ok"] == 5));
 }
 
 #[test]

@@ -78,7 +78,7 @@ fn act(what: What) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         What::Report { folder } => {
-            testbed::write_report(&folder, &[])?;
+            testbed::write_report(&folder)?;
             Ok(ExitCode::SUCCESS)
         }
         What::Compare { a, b, json, html } => {

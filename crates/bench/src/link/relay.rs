@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use serde::Serialize;
 
+use super::Counters;
 use super::model::{Fate, Model};
 
 /// Longest wait, after which it is seen whether the link is to end.
@@ -56,6 +57,7 @@ pub(super) fn run(
     to: &OwnedFd,
     mut model: Model,
     stop: &AtomicBool,
+    (counters, late_after): (&Counters, Duration),
 ) -> Result<Direction> {
     // By default the kernel wakes a thread up to 50 µs late, to wake several at once.
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
@@ -87,7 +89,10 @@ pub(super) fn run(
             direction.sent += 1;
             match model.send(started.elapsed(), length, waiting.len()) {
                 Fate::Lost => direction.lost += 1,
-                Fate::Dropped => direction.dropped += 1,
+                Fate::Dropped => {
+                    direction.dropped += 1;
+                    counters.dropped.fetch_add(1, Ordering::Relaxed);
+                }
                 Fate::Arrives { at, again } => {
                     direction.doubled += u64::from(again.is_some());
                     for (copy, at) in [Some(at), again].into_iter().flatten().enumerate() {
@@ -107,6 +112,11 @@ pub(super) fn run(
             }
             let micros = u64::try_from((now - next.at).as_micros()).unwrap_or(LATE_US_MAX);
             late.saturating_record(micros);
+            counters.arrived.fetch_add(1, Ordering::Relaxed);
+            let is_late = now - next.at > late_after;
+            counters
+                .late
+                .fetch_add(u64::from(is_late), Ordering::Relaxed);
             match rustix::io::write(to, &next.bytes) {
                 Ok(_) => direction.arrived += 1,
                 // The other side is full or down, as a network may be.

@@ -274,13 +274,15 @@ mod tests {
             prop_assert!(replay(&minutes, spacing, speed).eq(all.iter().copied()));
             for (minute, calls) in minutes.iter().enumerate() {
                 let from = count(minute as u64) * 60.0 / speed;
-                let inside: Vec<_> = all
-                    .iter()
-                    .filter(|arrival| (from - 1e-6..from + 60.0 / speed - 1e-6).contains(&arrival.at.as_secs_f64()))
-                    .collect();
+                // A call at the very end may be rounded into the next minute.
+                let inside = |slack: f64, function: u32| {
+                    let minute = from - slack..from + 60.0 / speed + slack;
+                    let own = all.iter().filter(|arrival| arrival.function == function);
+                    own.filter(|arrival| minute.contains(&arrival.at.as_secs_f64())).count()
+                };
                 for &(function, count) in calls {
-                    let own = inside.iter().filter(|arrival| arrival.function == function).count();
-                    prop_assert_eq!(own, count as usize);
+                    prop_assert!(inside(1e-6, function) >= count as usize);
+                    prop_assert!(inside(-1e-6, function) <= count as usize);
                 }
             }
         }

@@ -4,7 +4,7 @@
 //! service. Axes and values are put in before the text is read, so that `clients = "{clients}"` is a number; the
 //! others are known only when the machine or service is there, and are put in then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -176,6 +176,7 @@ pub(super) struct Link {
 #[serde(deny_unknown_fields)]
 pub(super) struct Service {
     /// Its last line is what the service's name in braces stands for. Exit code 3: it cannot be had here.
+    #[serde(deserialize_with = "one_or_more")]
     pub(super) start: Vec<String>,
     /// Run afterwards, one after the other.
     #[serde(default, deserialize_with = "commands")]
@@ -200,7 +201,7 @@ pub(super) struct Platform {
     /// When it is ready. A node is anyway when it says where its doors are.
     pub(super) ready: Option<Ready>,
     /// Of Mote: folders to deploy.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "one_or_more")]
     pub(super) functions: Vec<String>,
     /// What other words in braces stand for in tests of this platform, such as the name of a function.
     #[serde(default, deserialize_with = "texts")]
@@ -329,6 +330,11 @@ impl Source {
             (repetitions, about_variant) = (variant.repetitions, variant.about);
         }
         for (axis, of_axis) in &matrix {
+            let texts: BTreeSet<String> = of_axis.iter().map(ToString::to_string).collect();
+            ensure!(
+                texts.len() == of_axis.len(),
+                "axis `{axis}` of the matrix has a value twice"
+            );
             ensure!(
                 !of_axis.is_empty(),
                 "axis `{axis}` of the matrix has no values"
@@ -359,7 +365,14 @@ impl Source {
         for (axis, values) in &self.matrix {
             let named = point.get(axis);
             let value = match named {
-                Some(named) => values.iter().find(|value| value.to_string() == *named),
+                // A value that a test is at need not be one of the variant's.
+                Some(named) => {
+                    let all = self.all_values.get(axis).into_iter().flatten();
+                    values
+                        .iter()
+                        .chain(all)
+                        .find(|value| value.to_string() == *named)
+                }
                 None if others == Others::First => values.first(),
                 None => values.last(),
             };
@@ -382,9 +395,10 @@ impl Source {
 
     /// The axes of a test.
     pub(super) fn axes<'a>(&'a self, test: &'a Test) -> Vec<&'a String> {
+        let fixed = |axis: &&String| test.at.contains_key(*axis);
         match &test.axes {
             Some(axes) => axes.iter().collect(),
-            None => self.matrix.keys().collect(),
+            None => self.matrix.keys().filter(|axis| !fixed(axis)).collect(),
         }
     }
 

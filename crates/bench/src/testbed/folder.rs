@@ -1,10 +1,11 @@
 //! The folder of an experiment's results: what is written is there after any end, and goes on from there.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use rustix::fs::{FlockOperation, flock};
 
 use super::plan::Outline;
 use crate::results::Run;
@@ -27,33 +28,49 @@ impl Folder {
     /// Opens the folder of an experiment, which is made when it is not there. Fails when it has another one.
     pub(super) fn open(path: &Path, text: &str, outline: &Outline) -> Result<Self> {
         fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
+        let runs_path = path.join(RUNS);
+        let open = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&runs_path);
+        let file = open.with_context(|| format!("cannot open {}", runs_path.display()))?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+            anyhow!(
+                "another run writes to {}: wait for it, or write --out OTHER",
+                path.display()
+            )
+        })?;
         let experiment = path.join(EXPERIMENT);
-        match fs::read_to_string(&experiment) {
+        match fs::read(&experiment) {
             Ok(there) => {
-                let same = there == text && read_outline(path)?.variant == outline.variant;
+                let there_is = read_outline(path)?;
+                let same = there == text.as_bytes() && there_is.variant == outline.variant;
                 ensure!(
                     same,
                     "{} has results of another experiment, or of an earlier text of this one: write --out OTHER, or remove it",
                     path.display()
                 );
             }
-            Err(_) => {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let bytes = file.metadata()?.len();
+                ensure!(
+                    bytes == 0,
+                    "{} has runs and no {EXPERIMENT}: write --out OTHER",
+                    path.display()
+                );
                 write(&path.join(OUTLINE), &serde_json::to_vec_pretty(outline)?)?;
                 // Last, since it says that the rest is there.
                 write(&experiment, text.as_bytes())?;
             }
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", experiment.display()));
+            }
         }
+        // What a paper published may have been corrected since.
+        write(&path.join(OUTLINE), &serde_json::to_vec_pretty(outline)?)?;
         let (runs, whole) = read_runs(path)?;
-        let runs_path = path.join(RUNS);
-        let open = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&runs_path);
-        let mut file = open.with_context(|| format!("cannot open {}", runs_path.display()))?;
         // A line that was cut off is done again.
         file.set_len(whole)?;
-        file.seek(SeekFrom::End(0))?;
         Ok(Self {
             path: path.to_owned(),
             file,
@@ -65,7 +82,7 @@ impl Folder {
     pub(super) fn add(&mut self, run: Run) -> Result<()> {
         let mut line = serde_json::to_vec(&run)?;
         line.push(b'\n');
-        let before = self.file.stream_position()?;
+        let before = self.file.metadata()?.len();
         let written = self
             .file
             .write_all(&line)
@@ -123,8 +140,10 @@ fn read_outline(path: &Path) -> Result<Outline> {
 /// The runs, and how many bytes of the file are whole lines.
 fn read_runs(path: &Path) -> Result<(Vec<Run>, u64)> {
     let name = path.join(RUNS);
-    let Ok(file) = File::open(&name) else {
-        return Ok((Vec::new(), 0));
+    let file = match File::open(&name) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok((Vec::new(), 0)),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", name.display())),
     };
     let (mut runs, mut whole, mut number) = (Vec::new(), 0, 0);
     let mut reader = BufReader::new(file);
@@ -186,6 +205,7 @@ mod tests {
             figures: Vec::new(),
             published: Vec::new(),
             runs: 2,
+            notes: Vec::new(),
         }
     }
 

@@ -17,8 +17,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 use rustix::process::{Pid, Signal, kill_process_group};
 
-/// How long a program may take to end.
-const GRACE: Duration = Duration::from_secs(15);
+/// How long a program may take to end: a node drains its calls for ten seconds.
+const GRACE: Duration = Duration::from_secs(14);
 const POLL: Duration = Duration::from_millis(20);
 
 /// A program to run until standard input ends.
@@ -42,7 +42,8 @@ pub fn run(settings: &Settings) -> Result<ExitCode> {
     }
     // The end of standard input is the word to end; a signal before that would leave the program alone.
     let ignored = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+    for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&ignored))?;
     }
     // It waits for a word before it becomes the program, whose output comes after its id that way.

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::file::{self, MachineKind};
 use crate::cgroup::{Cgroup, Limits};
-use crate::link::{Host, Impairments, Link, Preset};
+use crate::link::{Host, Impairments, KeptUp, Link, Preset};
 use crate::process::Server;
 
 /// How soon a program is ended when it is to stop.
@@ -25,8 +26,6 @@ const STOP_POLL: Duration = Duration::from_millis(50);
 pub(super) struct Machines {
     machines: BTreeMap<String, Machine>,
     link: Option<(Link, [String; 2])>,
-    /// What of the machines this system could not give, for the report.
-    pub(super) notes: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -36,6 +35,8 @@ struct Machine {
     cgroup: Option<Cgroup>,
     /// Of another system: where its files are.
     folder: Option<String>,
+    /// Holds that folder.
+    session: Option<Child>,
 }
 
 /// A program to run on a machine.
@@ -44,6 +45,8 @@ pub(super) struct Program {
     pub(super) words: Vec<String>,
     pub(super) env: BTreeMap<String, String>,
     pub(super) folder: Option<PathBuf>,
+    /// Not in the machine's cgroup.
+    pub(super) outside: bool,
 }
 
 impl Machines {
@@ -56,7 +59,6 @@ impl Machines {
         let mut up = Self {
             machines: BTreeMap::new(),
             link: network(machines, links, seed)?,
-            notes: Vec::new(),
         };
         for (name, settings) in machines {
             let machine = up.machine(name, settings);
@@ -66,7 +68,7 @@ impl Machines {
         Ok(up)
     }
 
-    fn machine(&mut self, name: &str, settings: &file::Machine) -> Result<Machine> {
+    fn machine(&self, name: &str, settings: &file::Machine) -> Result<Machine> {
         let address = match settings.kind {
             MachineKind::Process => "127.0.0.1".to_owned(),
             MachineKind::Namespace => self.host(name)?.address().to_owned(),
@@ -79,61 +81,24 @@ impl Machines {
                 settings.address.clone().unwrap_or_else(|| name.to_owned())
             }
         };
-        let limits = self.limits(name, settings)?;
+        let limits = limits(settings)?;
         let cgroup = limits.map(|limits| Cgroup::new(name, limits)).transpose()?;
         let mut machine = Machine {
             settings: settings.clone(),
             address,
             cgroup,
             folder: None,
+            session: None,
         };
         if settings.kind == MachineKind::Ssh {
-            let folder = format!("/tmp/mote-bench-{}-{name}", std::process::id());
-            let own = std::env::current_exe().context("cannot find this program")?;
-            machine.folder = Some(folder.clone());
-            machine.send(&own, &format!("{folder}/mote-bench"))?;
+            machine.session(name)?;
         }
         Ok(machine)
     }
 
-    /// What its programs may use together. More processors than there are cannot be given.
-    fn limits(&mut self, name: &str, settings: &file::Machine) -> Result<Option<Limits>> {
-        let size = settings.size.map(file::Size::limits);
-        let cpus = settings.cpus.or(size.map(|(cpus, _)| cpus));
-        let memory = match &settings.memory {
-            Some(text) => {
-                let size: bytesize::ByteSize = text.parse().map_err(|_| {
-                    anyhow::anyhow!("memory = \"{text}\" is no size such as \"1 GiB\"")
-                })?;
-                Some(size.as_u64())
-            }
-            None => size.map(|(_, bytes)| bytes),
-        };
-        if cpus.is_none() && memory.is_none() {
-            return Ok(None);
-        }
-        ensure!(
-            settings.kind != MachineKind::Ssh,
-            "another system has the size that it has: leave out size, cpus and memory"
-        );
-        if let Some(cpus) = cpus {
-            ensure!(
-                cpus.is_finite() && cpus >= 0.01,
-                "cpus = {cpus} is no number of processors"
-            );
-        }
-        let there = std::thread::available_parallelism().map_or(1, usize::from);
-        #[expect(clippy::cast_precision_loss, reason = "systems have few processors")]
-        let there = there as f64;
-        if let Some(cpus) = cpus.filter(|cpus| *cpus > there) {
-            self.notes.push(format!(
-                "machine `{name}` asks for {cpus} processors; this system has {there}, which all machines share"
-            ));
-        }
-        Ok(Some(Limits {
-            memory_bytes: memory,
-            cpus: cpus.filter(|cpus| *cpus < there),
-        }))
+    /// How the link kept up so far.
+    pub(super) fn kept_up(&self) -> Option<KeptUp> {
+        self.link.as_ref().map(|(link, _)| link.kept_up())
     }
 
     fn host(&self, machine: &str) -> Result<&Host> {
@@ -177,6 +142,11 @@ impl Machines {
     /// Where a file of this system is found on a machine, which is sent there when it has to be.
     pub(super) fn place(&self, machine: &str, path: &Path) -> Result<String> {
         let machine = self.get(machine)?;
+        if let Some(folder) = &machine.folder
+            && std::env::current_exe().is_ok_and(|own| own == path)
+        {
+            return Ok(format!("{folder}/mote-bench"));
+        }
         let path = path
             .canonicalize()
             .with_context(|| format!("no file {}", path.display()))?;
@@ -255,7 +225,8 @@ impl Machines {
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .stderr(Stdio::piped())
+            .process_group(0);
         match machine.settings.kind {
             MachineKind::Namespace => self.host(on)?.spawn(command),
             MachineKind::Process | MachineKind::Ssh => Ok(command.spawn()?),
@@ -264,9 +235,44 @@ impl Machines {
 }
 
 impl Machine {
+    /// Of another system: makes its folder, which goes when this program does, and sends this program there.
+    fn session(&mut self, name: &str) -> Result<()> {
+        let folder = format!("/tmp/mote-bench-ssh-{}-{name}", std::process::id());
+        let host = self.settings.host.clone().unwrap_or_default();
+        let asked = self.ssh("uname -m").stdin(Stdio::null()).output();
+        let asked = asked.context("cannot run `ssh`")?;
+        ensure!(
+            asked.status.success(),
+            "cannot reach {host}: {}",
+            String::from_utf8_lossy(&asked.stderr).trim()
+        );
+        let machine = String::from_utf8_lossy(&asked.stdout).trim().to_owned();
+        ensure!(
+            machine == std::env::consts::ARCH,
+            "{host} is {machine} and this program for {}: run the experiment from a system of its kind",
+            std::env::consts::ARCH
+        );
+        let place = quoted(&folder);
+        // Longer than a keeper gives what it keeps.
+        let line = format!("mkdir -p {place} && cat >/dev/null; sleep 16; rm -rf {place}");
+        let session = self
+            .ssh(&line)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot run `ssh`")?;
+        self.session = Some(session);
+        let own = std::env::current_exe().context("cannot find this program")?;
+        self.send(&own, &format!("{folder}/mote-bench"))?;
+        self.folder = Some(folder);
+        Ok(())
+    }
+
     fn command(&self, program: &Program) -> Result<Command> {
         let mut kept = vec!["keep".to_owned()];
-        for entry in self.cgroup.iter().flat_map(Cgroup::entries) {
+        let cgroup = self.cgroup.iter().filter(|_| !program.outside);
+        for entry in cgroup.flat_map(Cgroup::entries) {
             kept.extend(["--join".to_owned(), entry.display().to_string()]);
         }
         kept.push("--".to_owned());
@@ -274,6 +280,12 @@ impl Machine {
         let Some(folder) = &self.folder else {
             let own = std::env::current_exe().context("cannot find this program")?;
             let mut command = Command::new(own);
+            // A node reads them, and would be another here than on another system.
+            for (name, _) in std::env::vars_os() {
+                if name.as_encoded_bytes().starts_with(b"MOTE_") {
+                    command.env_remove(name);
+                }
+            }
             command.args(kept).envs(&program.env);
             if let Some(folder) = &program.folder {
                 command.current_dir(folder);
@@ -282,7 +294,7 @@ impl Machine {
         };
         let mut words = vec![
             "cd".to_owned(),
-            folder.clone(),
+            quoted(folder),
             "&&".to_owned(),
             "exec".to_owned(),
         ];
@@ -301,10 +313,13 @@ impl Machine {
     fn ssh(&self, line: &str) -> Command {
         let mut command = Command::new("ssh");
         command
-            .args(["-o", "BatchMode=yes"])
+            .args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=10"])
+            .args(["-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"])
             .args(&self.settings.options)
+            .arg("--")
             .arg(self.settings.host.as_deref().unwrap_or_default())
-            .arg(line);
+            .arg(line)
+            .process_group(0);
         command
     }
 
@@ -354,35 +369,125 @@ impl Drop for Machine {
             // Nothing is left to do about a system that cannot be reached any more.
             let _removed = self.ssh(&format!("rm -rf {}", quoted(folder))).output();
         }
+        if let Some(mut session) = self.session.take() {
+            // What it waits for is done.
+            let _ended = session.kill().and_then(|()| session.wait());
+        }
     }
 }
 
-/// The link between the machines that have networks of their own. There is one at most.
+/// What of a machine this system cannot give, for the report.
+pub(super) fn note(name: &str, settings: &file::Machine) -> Result<Option<String>> {
+    let there = processors();
+    let cpus = asked_for(settings)?.cpus.filter(|cpus| *cpus >= there);
+    Ok(cpus.map(|cpus| {
+        let all = if cpus > there { "" } else { "all of them, " };
+        format!(
+            "machine `{name}` asks for {cpus} processors; this system has {there}, {all}which it shares with the other \
+             machines, the load generator and the network"
+        )
+    }))
+}
+
+/// What a machine's programs may use together.
+fn limits(settings: &file::Machine) -> Result<Option<Limits>> {
+    let Limits { memory_bytes, cpus } = asked_for(settings)?;
+    let limits = Limits {
+        memory_bytes,
+        // More than there are cannot be given.
+        cpus: cpus.filter(|cpus| *cpus < processors()),
+    };
+    Ok(Some(limits).filter(|limits| limits.memory_bytes.is_some() || limits.cpus.is_some()))
+}
+
+fn asked_for(settings: &file::Machine) -> Result<Limits> {
+    let size = settings.size.map(file::Size::limits);
+    let cpus = settings.cpus.or(size.map(|(cpus, _)| cpus));
+    let memory_bytes = match &settings.memory {
+        Some(text) => {
+            let size: Option<bytesize::ByteSize> = text.parse().ok();
+            let size =
+                size.with_context(|| format!("memory = \"{text}\" is no size such as \"1 GiB\""))?;
+            Some(size.as_u64())
+        }
+        None => size.map(|(_, bytes)| bytes),
+    };
+    if let Some(cpus) = cpus {
+        ensure!(
+            cpus.is_finite() && cpus >= 0.01,
+            "cpus = {cpus} is no number of processors"
+        );
+    }
+    Ok(Limits { memory_bytes, cpus })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "systems have few processors")]
+fn processors() -> f64 {
+    std::thread::available_parallelism().map_or(1, usize::from) as f64
+}
+
+/// Whether there can be such machines and links. There is one network of two machines at most.
+pub(super) fn check(
+    machines: &BTreeMap<String, file::Machine>,
+    links: &BTreeMap<String, file::Link>,
+) -> Result<()> {
+    for (name, settings) in machines {
+        let limits = asked_for(settings).with_context(|| format!("machine `{name}`"))?;
+        match settings.kind {
+            MachineKind::Ssh => {
+                ensure!(
+                    settings.host.is_some(),
+                    "machine `{name}`: kind = \"ssh\" needs a `host`"
+                );
+                ensure!(
+                    limits.cpus.is_none() && limits.memory_bytes.is_none(),
+                    "machine `{name}`: another system has the size that it has: leave out size, cpus and memory"
+                );
+            }
+            MachineKind::Namespace => ensure!(
+                links.values().any(|link| link.between.contains(name)),
+                "machine `{name}` has a network of its own, and no link names it"
+            ),
+            MachineKind::Process => {}
+        }
+    }
+    ensure!(
+        links.len() <= 1,
+        "there are {} links, and one network of two machines is all there can be",
+        links.len()
+    );
+    for (name, link) in links {
+        for machine in &link.between {
+            let kind = machines.get(machine).map(|machine| machine.kind);
+            ensure!(
+                kind == Some(MachineKind::Namespace),
+                "link `{name}` needs machine `{machine}` to be there with kind = \"namespace\""
+            );
+        }
+        ensure!(
+            link.between[0] != link.between[1],
+            "link `{name}` is between `{}` and itself",
+            link.between[0]
+        );
+        for direction in [link.there, link.back] {
+            impairments(link, direction)
+                .check()
+                .with_context(|| format!("link `{name}`"))?;
+        }
+    }
+    Ok(())
+}
+
+/// The link between the machines that have networks of their own.
 fn network(
     machines: &BTreeMap<String, file::Machine>,
     links: &BTreeMap<String, file::Link>,
     seed: u64,
 ) -> Result<Option<(Link, [String; 2])>> {
+    check(machines, links)?;
     let Some((name, link)) = links.first_key_value() else {
         return Ok(None);
     };
-    ensure!(
-        links.len() == 1,
-        "there are {} links, and one network of two machines is all there can be",
-        links.len()
-    );
-    for machine in &link.between {
-        let kind = machines.get(machine).map(|machine| machine.kind);
-        ensure!(
-            kind == Some(MachineKind::Namespace),
-            "link `{name}` needs machine `{machine}` to be there with kind = \"namespace\""
-        );
-    }
-    ensure!(
-        link.between[0] != link.between[1],
-        "link `{name}` is between `{}` and itself",
-        link.between[0]
-    );
     let directions = [impairments(link, link.there), impairments(link, link.back)];
     let up = Link::up(directions, seed).with_context(|| format!("link `{name}`"))?;
     Ok(Some((up, link.between.clone())))

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use super::Site;
 use super::fill;
 use super::machine::Program;
 use super::plan::Case;
 use super::platform::{Ground, Node, Running};
+use crate::link::KeptUp;
 use crate::load::Report;
 use crate::results::Measured;
 
@@ -47,7 +48,7 @@ pub(super) fn measure(
         .map(|function| fill::with_places(function, &places))
         .transpose()?;
     let over = AtomicBool::new(false);
-    let (output, values) = thread::scope(|scope| {
+    let (output, (values, unseen)) = thread::scope(|scope| {
         let node = platform.and_then(|platform| platform.node.as_ref());
         let watching = match (&observed, node) {
             (Some(function), Some(node)) => {
@@ -62,14 +63,19 @@ pub(super) fn measure(
             Some(watching) => watching
                 .join()
                 .map_err(|_| anyhow::anyhow!("the watch panicked"))?,
-            None => Ok(BTreeMap::new()),
+            None => (BTreeMap::new(), None),
         };
-        Ok::<_, anyhow::Error>((output?, values?))
+        Ok::<_, anyhow::Error>((output?, values))
     })?;
     let report: Report =
         serde_json::from_slice(&output).context("the load generator's report cannot be read")?;
     let mut measured = Measured::from(report);
     measured.values = values;
+    measured.warnings.extend(unseen);
+    if platform.is_some_and(|platform| platform.has_containers) {
+        // They are the engine's processes, and not below the node.
+        (measured.server_cpu_us, measured.server_pss_mb) = (None, None);
+    }
     Ok(measured)
 }
 
@@ -86,6 +92,11 @@ fn generator(
     let body = match test.body(ground.folder)? {
         Some(bytes) => {
             let path = site.scratch.path().join("body");
+            let bytes = match String::from_utf8(bytes) {
+                Ok(text) if test.body.is_some() => fill::with_places(&text, places)?.into_bytes(),
+                Ok(text) => text.into_bytes(),
+                Err(error) => error.into_bytes(),
+            };
             std::fs::write(&path, bytes)
                 .with_context(|| format!("cannot write {}", path.display()))?;
             Some(machines.place(&test.from, &path)?)
@@ -111,6 +122,7 @@ fn generator(
         words,
         env: BTreeMap::new(),
         folder: None,
+        outside: false,
     })
 }
 
@@ -119,31 +131,65 @@ fn count(value: u64) -> f64 {
     value as f64
 }
 
+/// What was seen, and why not more.
+type Watched = (BTreeMap<String, f64>, Option<String>);
+
 /// Counts the instances of a function until the run is over.
-fn watch(
-    function: &str,
-    node: &Node,
-    ground: &Ground<'_>,
-    over: &AtomicBool,
-) -> Result<BTreeMap<String, f64>> {
+fn watch(function: &str, node: &Node, ground: &Ground<'_>, over: &AtomicBool) -> Watched {
     let mut values = BTreeMap::new();
     let (mut most, mut sum, mut looks) = (0.0_f64, 0.0, 0.0);
     while !over.load(Ordering::Relaxed) {
-        let instances = node.instances(function, ground)?;
+        let instances = match node.instances(function, ground) {
+            Ok(instances) => instances,
+            // The end of the run, and no fault of the node's.
+            Err(_) if over.load(Ordering::Relaxed) => break,
+            Err(error) => {
+                let why = format!(
+                    "the instances of `{function}` could not be counted to the end: {error:#}"
+                );
+                return (values, Some(why));
+            }
+        };
         let there = count(instances.running + instances.paused);
         most = most.max(there);
         sum += there;
         looks += 1.0;
         values.insert("instance_deaths".to_owned(), count(instances.deaths));
+        values.insert("instances_max".to_owned(), most);
+        values.insert("instances_mean".to_owned(), sum / looks);
         thread::sleep(LOOK);
     }
-    ensure!(
-        looks > 0.0,
-        "the instances of `{function}` were never counted"
-    );
-    values.insert("instances_max".to_owned(), most);
-    values.insert("instances_mean".to_owned(), sum / looks);
-    Ok(values)
+    (values, None)
+}
+
+/// Whether the network was the one that was asked for, from what its link counted before and after.
+pub(super) fn network(before: KeptUp, after: KeptUp) -> (Vec<String>, BTreeMap<String, f64>) {
+    let arrived = after.arrived - before.arrived;
+    let (late, dropped) = (after.late - before.late, after.dropped - before.dropped);
+    let mut warnings = Vec::new();
+    if after.ended {
+        warnings
+            .push("the emulated network ended, and this is not what it was asked to be".to_owned());
+    }
+    if late * 100 > arrived {
+        warnings.push(format!(
+            "{late} of {arrived} packets were late, for want of processor time: the network was slower than asked for"
+        ));
+    }
+    if dropped > 0 {
+        warnings.push(format!(
+            "{dropped} packets found no room in the emulated network: raise its `queue`"
+        ));
+    }
+    let values = [
+        ("packets", arrived),
+        ("packets_late", late),
+        ("packets_dropped", dropped),
+    ];
+    let values = values
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), count(value)));
+    (warnings, values.collect())
 }
 
 impl From<Report> for Measured {

@@ -5,9 +5,15 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::file::{File, Link, Machine, Others, Platform, Point, Service, Source};
+use super::file::{
+    File, Link, Machine, Others, Platform, PlatformKind, Point, Ready, Service, Source,
+};
+use super::machine;
 use super::test::Test;
 use crate::results::{Figure, Published};
+
+/// Most runs of an experiment.
+const RUNS_MAX: usize = 1_000_000;
 
 /// All that an experiment takes.
 #[derive(Debug)]
@@ -47,6 +53,9 @@ pub struct Outline {
     pub published: Vec<Published>,
     /// Runs of the whole experiment.
     pub runs: usize,
+    /// What a reader must know, such as what of the machines this system could not give.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// Cases with the same set-up.
@@ -80,7 +89,12 @@ impl Plan {
         let mut groups: Vec<Group> = Vec::new();
         for (index, test) in base.tests.iter().enumerate() {
             let context = || format!("test `{}`", test.name);
-            for mut point in source.points(&source.axes(test)).with_context(context)? {
+            let axes = source.axes(test);
+            for (place, axis) in axes.iter().enumerate() {
+                let twice = axes[..place].contains(axis) || test.at.contains_key(*axis);
+                ensure!(!twice, "test `{}` names axis `{axis}` twice", test.name);
+            }
+            for mut point in source.points(&axes).with_context(context)? {
                 for (axis, value) in &test.at {
                     ensure!(
                         source
@@ -106,6 +120,15 @@ impl Plan {
         }
         let cases: usize = groups.iter().map(|group| group.cases.len()).sum();
         ensure!(cases > 0, "no test is made at any point");
+        ensure!(
+            cases.saturating_mul(base.repetitions as usize) <= RUNS_MAX,
+            "{} repetitions of {cases} tests are more than {RUNS_MAX} runs",
+            base.repetitions
+        );
+        let mut notes: Vec<String> = Vec::new();
+        for (name, settings) in groups.iter().flat_map(|group| &group.setup.machines) {
+            notes.extend(machine::note(name, settings)?.filter(|note| !notes.contains(note)));
+        }
         let repetitions = base.repetitions;
         let text = |values: &[super::file::Value]| values.iter().map(ToString::to_string).collect();
         let axes = source
@@ -128,6 +151,7 @@ impl Plan {
             figures: base.figures.clone(),
             published: source.published(&base)?,
             runs: cases * repetitions as usize,
+            notes,
         };
         Ok(Self {
             outline,
@@ -146,7 +170,10 @@ fn case(source: &Source, point: &Point, index: usize) -> Result<Option<(Setup, T
         if !test.when.holds(point)? {
             return Ok(None);
         }
-        Ok(Some((Setup::of(file, point)?, test)))
+        test.check()?;
+        let setup = Setup::of(file, point)?;
+        setup.check(&test)?;
+        Ok(Some((setup, test)))
     };
     let found = at(Others::First)?;
     let Some((_, test)) = &found else {
@@ -203,6 +230,40 @@ impl Setup {
     }
 }
 
+impl Setup {
+    /// Whether it can be set up as it is written, and has what a test needs.
+    fn check(&self, test: &Test) -> Result<()> {
+        machine::check(&self.machines, &self.links)?;
+        for (name, platform) in &self.platforms {
+            let is_mote = platform.kind == PlatformKind::Mote;
+            ensure!(
+                is_mote || (platform.functions.is_empty() && platform.then.is_empty()),
+                "platform `{name}`: only one of kind \"mote\" has `functions` and `then`"
+            );
+            ensure!(
+                is_mote || !platform.command.is_empty(),
+                "platform `{name}`: kind = \"command\" needs a `command`"
+            );
+            let of_node = matches!(platform.ready, Some(Ready::Instances(_)));
+            ensure!(
+                platform.ready.is_none() || of_node == is_mote,
+                "platform `{name}`: `ready` is a line or port of a command, or instances of a node"
+            );
+        }
+        if let Some(name) = &test.platform {
+            let platform = self.platforms.get(name).with_context(|| {
+                let known: Vec<_> = self.platforms.keys().cloned().collect();
+                format!("platform `{name}` is not there, only {}", known.join(", "))
+            })?;
+            ensure!(
+                test.observe.is_none() || platform.kind == PlatformKind::Mote,
+                "`observe` counts instances of a node, and platform `{name}` is none"
+            );
+        }
+        Ok(())
+    }
+}
+
 /// What can be seen to be wrong without any point.
 fn check(file: &File, source: &Source) -> Result<()> {
     let fit = |name: &str| {
@@ -215,6 +276,27 @@ fn check(file: &File, source: &Source) -> Result<()> {
         file.name
     );
     ensure!(file.repetitions > 0, "repetitions = 0 measures nothing");
+    let machines = file.machines.keys();
+    let named = machines
+        .chain(file.links.keys())
+        .chain(file.services.keys());
+    let named = named
+        .chain(file.platforms.keys())
+        .chain(source.matrix.keys())
+        .chain(file.values.keys());
+    for name in named.chain(
+        file.platforms
+            .values()
+            .flat_map(|platform| platform.words.keys()),
+    ) {
+        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c);
+        ensure!(
+            name.starts_with(|c: char| c.is_ascii_lowercase())
+                && name.chars().all(fits)
+                && !name.contains(".."),
+            "`{name}` is no name: small letters, digits, `-`, `_` and `.`, a letter first"
+        );
+    }
     let machine = |name: &String| file.machines.contains_key(name);
     for (name, platform) in &file.platforms {
         ensure!(

@@ -30,7 +30,9 @@ pub(super) struct Running {
     /// What `{http}` and `{coap}` stand for, as far as it has said where they are, and its own words.
     pub(super) words: BTreeMap<String, String>,
     pub(super) node: Option<Node>,
-    _server: Server,
+    /// Whether what it runs is not below it.
+    pub(super) has_containers: bool,
+    server: Server,
 }
 
 /// A node that can be told things.
@@ -73,11 +75,6 @@ impl Running {
             PlatformKind::Mote => Self::start_node(name, platform, ground)?,
             PlatformKind::Command => Self::start_command(name, platform, ground)?,
         };
-        ensure!(
-            platform.kind == PlatformKind::Mote
-                || (platform.functions.is_empty() && platform.then.is_empty()),
-            "only a platform of kind \"mote\" has `functions` and `then`"
-        );
         for folder in &platform.functions {
             let path = ground
                 .folder
@@ -140,6 +137,7 @@ impl Running {
             words,
             env: ground.filled_env(&platform.env)?,
             folder: Some(ground.folder.to_owned()),
+            outside: false,
         };
         let (mut server, id) =
             machines.start(&platform.on, &format!("platform `{name}`"), &program)?;
@@ -152,25 +150,37 @@ impl Running {
             on: platform.on.clone(),
             id,
             words: doors,
+            has_containers: platform
+                .command
+                .iter()
+                .any(|word| word == "--container-socket"),
             node: Some(Node {
                 on: platform.on.clone(),
                 mote,
                 data,
             }),
-            _server: server,
+            server,
         })
     }
 
     fn start_command(name: &str, platform: &file::Platform, ground: &Ground<'_>) -> Result<Self> {
-        ensure!(
-            !platform.command.is_empty(),
-            "kind = \"command\" needs a `command`"
-        );
         let program = Program {
             words: ground.filled(&platform.command)?,
             env: ground.filled_env(&platform.env)?,
             folder: Some(ground.folder.to_owned()),
+            outside: false,
         };
+        if let Some(Ready::Port(port)) = &platform.ready {
+            let host = ground
+                .places
+                .get(&platform.on)
+                .context("a machine has an address")?;
+            let taken = ground
+                .machines
+                .connect(&platform.on, (host.as_str(), *port))
+                .is_ok();
+            ensure!(!taken, "something else listens at port {port} already");
+        }
         let (mut server, id) =
             ground
                 .machines
@@ -191,9 +201,15 @@ impl Running {
             on: platform.on.clone(),
             id,
             words: doors,
+            has_containers: false,
             node: None,
-            _server: server,
+            server,
         })
+    }
+
+    /// Whether its program has not ended.
+    pub(super) fn is_running(&mut self) -> Result<bool> {
+        self.server.is_running()
     }
 
     fn node(&self) -> Result<&Node> {
@@ -240,6 +256,8 @@ impl Node {
             words: all,
             env: BTreeMap::new(),
             folder: Some(PathBuf::from("/")),
+            // What asks is no part of what is measured.
+            outside: true,
         };
         ground.machines.run(&self.on, &program, ground.stop)
     }

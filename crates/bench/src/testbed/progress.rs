@@ -1,6 +1,7 @@
 //! How far an experiment is, for whoever waits for it: one line for each run, with the time that is left.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -38,9 +39,14 @@ impl Progress {
         let mut tests: BTreeMap<String, Seen> = BTreeMap::new();
         for case in plan.groups.iter().flat_map(|group| &group.cases) {
             let seen = tests.entry(case.test.name.clone()).or_default();
-            seen.left += plan.repetitions;
-            seen.expected +=
-                case.test.expected().map_or(UNKNOWN, |time| time + AROUND) * plan.repetitions;
+            seen.left = seen.left.saturating_add(plan.repetitions);
+            let expected = case
+                .test
+                .expected()
+                .map_or(UNKNOWN, |time| time.saturating_add(AROUND));
+            seen.expected = seen
+                .expected
+                .saturating_add(expected.saturating_mul(plan.repetitions));
         }
         for seen in tests.values_mut() {
             seen.expected /= seen.left.max(1);
@@ -184,7 +190,11 @@ impl Progress {
             0 => seen.expected,
             runs => seen.took / runs,
         };
-        self.tests.values().map(|seen| each(seen) * seen.left).sum()
+        let left = self
+            .tests
+            .values()
+            .map(|seen| each(seen).saturating_mul(seen.left));
+        left.fold(Duration::ZERO, Duration::saturating_add)
     }
 }
 
@@ -211,11 +221,7 @@ fn human(time: Duration) -> String {
     humantime::format_duration(Duration::from_secs(time.as_secs())).to_string()
 }
 
-/// To standard error: standard output is for results.
-#[expect(
-    clippy::print_stderr,
-    reason = "progress is for people, and there is no log in this program"
-)]
+/// To standard error: standard output is for results. When nobody reads it, there is nobody to tell.
 fn say(line: &str) {
-    eprintln!("{line}");
+    let _unread = writeln!(std::io::stderr(), "{line}");
 }

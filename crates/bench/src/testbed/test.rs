@@ -64,7 +64,7 @@ pub(super) struct Test {
     /// A JSON text of so many bytes, which may be written as `10KB`.
     #[serde(default, deserialize_with = "bytes")]
     pub(super) body_bytes: Option<usize>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::results::texts")]
     pub(super) headers: BTreeMap<String, String>,
     #[serde(default, deserialize_with = "text")]
     pub(super) expect_status: Option<String>,
@@ -113,7 +113,7 @@ impl Test {
         add("requests", self.each().map(|value| value.to_string()));
         add("duration", time(self.duration));
         add("rate", self.rate_of_all().map(|value| value.to_string()));
-        if self.arrivals == Arrivals::Poisson {
+        if self.arrivals == Arrivals::Poisson && self.rate_of_all().is_some() {
             add("arrivals", Some("poisson".to_owned()));
             add("seed", Some(seed.to_string()));
         }
@@ -160,16 +160,6 @@ impl Test {
 
     /// The body of its requests.
     pub(super) fn body(&self, folder: &Path) -> Result<Option<Vec<u8>>> {
-        let given = [
-            self.body.is_some(),
-            self.body_file.is_some(),
-            self.body_bytes.is_some(),
-        ];
-        ensure!(
-            given.iter().filter(|given| **given).count() <= 1,
-            "test `{}` has more than one of body, body_file and body_bytes",
-            self.name
-        );
         if let Some(text) = &self.body {
             return Ok(Some(text.clone().into_bytes()));
         }
@@ -183,17 +173,64 @@ impl Test {
         self.body_bytes.map(made_up).transpose()
     }
 
+    /// Whether it can be made as it is written.
+    pub(super) fn check(&self) -> Result<()> {
+        let bodies = [
+            self.body.is_some(),
+            self.body_file.is_some(),
+            self.body_bytes.is_some(),
+        ];
+        let pairs = [
+            (
+                "body, body_file and body_bytes",
+                bodies.iter().filter(|given| **given).count() > 1,
+            ),
+            (
+                "rate and rate_each",
+                self.rate.is_some() && self.rate_each.is_some(),
+            ),
+            (
+                "requests and requests_in_all",
+                self.requests.is_some() && self.requests_in_all.is_some(),
+            ),
+            (
+                "requests and duration",
+                self.each().is_some() && self.duration.is_some(),
+            ),
+            (
+                "steps and a rate",
+                self.steps.is_some() && self.rate_of_all().is_some(),
+            ),
+        ];
+        for (what, both) in pairs {
+            ensure!(!both, "it has more than one of {what}");
+        }
+        for rate in [self.rate, self.rate_each].into_iter().flatten() {
+            ensure!(
+                rate.is_finite() && rate >= 0.0,
+                "a rate of {rate} is impossible"
+            );
+        }
+        ensure!(self.clients > 0, "clients = 0 makes no load");
+        ensure!(!self.target.is_empty(), "it has no target");
+        ensure!(
+            self.observe.is_none() || self.platform.is_some(),
+            "`observe` counts instances on a platform, and the test names none"
+        );
+        Ok(())
+    }
+
     /// How long it takes at least, when that is known.
     pub(super) fn expected(&self) -> Option<Duration> {
         let warmup = self.warmup.unwrap_or_default();
         if let Some(duration) = self.duration {
-            return Some(duration + warmup);
+            return Some(duration.saturating_add(warmup));
         }
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53 requests")]
         let seconds = self.each()? as f64 * self.clients as f64 / self.rate_of_all()?;
         Duration::try_from_secs_f64(seconds)
             .ok()
-            .map(|time| time + warmup)
+            .map(|time| time.saturating_add(warmup))
     }
 }
 
