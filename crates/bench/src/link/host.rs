@@ -40,6 +40,10 @@ impl Host {
             let namespace = File::open("/proc/thread-self/ns/net")?.into();
             // Its announcements would be packets that nobody sent.
             let _ = fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+            // A host that opens thousands of connections a second runs out of ports, and before that each takes
+            // milliseconds to find one.
+            let _ = fs::write("/proc/sys/net/ipv4/tcp_tw_reuse", "1");
+            let _ = fs::write("/proc/sys/net/ipv4/ip_local_port_range", "10000 65535");
             let device =
                 tun().context("cannot make a TUN device: emulated links need /dev/net/tun")?;
             ip(&["link", "set", "lo", "up"])?;
