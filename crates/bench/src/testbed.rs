@@ -48,6 +48,8 @@ pub use self::plan::Outline;
 const SCRATCH: &str = "mote-bench-scratch-";
 /// Longest time that a command of a service may take: an engine may have to be installed.
 const COMMAND_MAX: Duration = Duration::from_secs(600);
+/// So much of the end of what it writes is looked at.
+const LAST_BYTES_MAX: u64 = 64 << 10;
 const COMMAND_POLL: Duration = Duration::from_millis(20);
 /// Of a service: it cannot be had on this system.
 const CANNOT: i32 = 3;
@@ -436,8 +438,9 @@ fn shell(
     };
     let last = |mut file: File| -> Result<String> {
         let mut text = Vec::new();
-        file.seek(SeekFrom::Start(0))?;
-        file.read_to_end(&mut text)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(LAST_BYTES_MAX)))?;
+        file.take(LAST_BYTES_MAX).read_to_end(&mut text)?;
         let text = String::from_utf8_lossy(&text);
         Ok(text.lines().last().unwrap_or_default().trim().to_owned())
     };
