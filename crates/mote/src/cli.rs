@@ -13,6 +13,7 @@ mod logs;
 mod ls;
 mod observe;
 mod output;
+mod record;
 mod rm;
 mod rollback;
 mod scale;
