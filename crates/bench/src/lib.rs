@@ -13,6 +13,7 @@ pub mod load;
 
 pub mod baseline;
 pub mod compare;
+pub mod languages;
 pub mod programs;
 
 pub mod link;
