@@ -1,4 +1,5 @@
-//! What a node keeps on its disk: the data folder, the registry of functions, and their artifacts.
+//! What a node keeps on its disk: the data folder, the registry of functions with their secrets,
+//! and their artifacts.
 //!
 //! What is not here: decisions. This crate writes what it is given and says whether it is durable;
 //! which version is live, what may be deleted and what a spec means is decided elsewhere. It is the
@@ -11,6 +12,13 @@ pub mod data_dir;
 
 pub mod registry;
 
+pub mod secrets;
+
 pub mod artifacts;
 
+mod database;
+
 mod failure;
+
+#[cfg(test)]
+mod power_cut;
