@@ -49,6 +49,9 @@ pub use counters::Counts;
 
 const FILE: &str = "kv.redb";
 
+/// Most steps of one clearing. A step removes a thousand keys, or a megabyte.
+const CLEAR_STEPS_MAX: usize = 10_000;
+
 /// How key-value data is kept.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -277,7 +280,7 @@ impl KeyValueAdmin for RedbKeyValue {
         Box::pin(async move {
             bucket.map_or(Ok(()), check_bucket)?;
             let mut cleared = 0;
-            loop {
+            for _ in 0..CLEAR_STEPS_MAX {
                 let span = match bucket {
                     Some(bucket) => Span::bucket(app, bucket),
                     None => Span::app(app),
@@ -293,6 +296,9 @@ impl KeyValueAdmin for RedbKeyValue {
                     other => return Err(mixed_up(other)),
                 }
             }
+            let message = format!("app `{app}` sets keys as fast as they are removed");
+            Err(Error::new(ErrorKind::Conflict, message)
+                .with_hint("remove its functions first, with `mote rm`"))
         })
     }
 }
