@@ -157,6 +157,9 @@ fn what_is_too_much_is_refused_by_name() {
     node.ask("PUT", "/v1/apps/home/kv/default/k", &large)
         .problem(413, "too_large");
     with_input(&node, &["kv", "set", "k"], &large).failed(2, &["65536 bytes"]);
+    let large = "v".repeat(65_537);
+    node.mote(&["kv", "set", "x", &large])
+        .failed(2, &["value of 65537 bytes for key `x`"]);
     node.mote(&["kv", "set", "", "v"])
         .failed(2, &["the key is empty"]);
     node.mote(&["kv", "ls", "--bucket", "My"])
