@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use crate::admission::Gate;
 use crate::invoker::Invoker;
 use crate::logs::{LogTail, unix_ms};
-use crate::metrics::{Probe, page};
+use crate::metrics::{Family, Probe, page};
 use crate::plan::{Entry, FunctionState, Plan};
 use crate::pool::Pool;
 use crate::pool::group::{Group, GroupParts};
@@ -68,6 +68,7 @@ struct Shared {
     ready: AtomicBool,
     draining: AtomicBool,
     probes: RwLock<Vec<Probe>>,
+    families: RwLock<Vec<Family>>,
 }
 
 impl Control {
@@ -82,6 +83,7 @@ impl Control {
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             probes: RwLock::default(),
+            families: RwLock::default(),
         };
         Self {
             shared: Arc::new(shared),
@@ -387,13 +389,12 @@ impl Control {
 
     /// The metrics page, OpenMetrics text.
     pub fn metrics(&self) -> String {
+        let probes = self.shared.probes.read();
+        let families = self.shared.families.read();
         page(
             &self.shared.invoker,
-            &self
-                .shared
-                .probes
-                .read()
-                .unwrap_or_else(PoisonError::into_inner),
+            &probes.unwrap_or_else(PoisonError::into_inner),
+            &families.unwrap_or_else(PoisonError::into_inner),
         )
     }
 
@@ -404,6 +405,15 @@ impl Control {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .extend(probes);
+    }
+
+    /// Adds values with labels to the metrics page.
+    pub fn add_families(&self, families: Vec<Family>) {
+        self.shared
+            .families
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(families);
     }
 
     /// Says that the doors are open.

@@ -122,9 +122,7 @@ fn damaged(name: &str, why: &str) -> Error {
             name.escape_debug()
         ),
     )
-    .with_hint(
-        "restore `registry.redb` from a backup, or move it away and deploy the functions again",
-    )
+    .with_hint(super::database::REPAIR)
 }
 
 #[derive(Serialize, Deserialize)]

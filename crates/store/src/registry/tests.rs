@@ -3,6 +3,7 @@
 use std::fs;
 
 use mote_core::digest::Digest;
+use mote_core::error::ErrorKind;
 use mote_core::registry::Version;
 use mote_core::spec::FunctionSpec;
 
