@@ -27,6 +27,7 @@ use crate::metrics::{Family, Probe, page};
 use crate::plan::{Entry, FunctionState, Plan};
 use crate::pool::Pool;
 use crate::pool::group::{Group, GroupParts};
+use crate::siblings::FunctionHost;
 
 mod prepare;
 mod view;
@@ -489,11 +490,14 @@ impl Control {
             state: Arc::clone(&state),
             wake: Arc::clone(&self.shared.invoker.shared().wake),
         };
+        let id = old.map_or_else(
+            || FunctionId(self.shared.next_id.fetch_add(1, Ordering::Relaxed)),
+            |old| old.id,
+        );
+        let spec = Arc::new(version.spec.clone());
+        let host = FunctionHost::new(id, &spec, &state.log, &self.shared.invoker);
         Arc::new(Entry {
-            id: old.map_or_else(
-                || FunctionId(self.shared.next_id.fetch_add(1, Ordering::Relaxed)),
-                |old| old.id,
-            ),
+            id,
             name: version.spec.name.clone(),
             version: version.number,
             streams: prepared.streams(),
@@ -502,7 +506,8 @@ impl Control {
             gate: Gate::new(limits.concurrency, limits.queue),
             pool: Pool::new(Arc::clone(prepared), parts, Instant::now()),
             state,
-            spec: Arc::new(version.spec.clone()),
+            spec,
+            host: Arc::new(host),
         })
     }
 

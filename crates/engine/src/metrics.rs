@@ -231,6 +231,11 @@ impl Collector for Page {
                 "Calls that wait for room on the node",
                 shared.gate.waiting().into(),
             ),
+            (
+                "calls_handed_over",
+                "Calls that functions handed over to the node and that have not ended",
+                i64::try_from(shared.spawned.count()).unwrap_or(i64::MAX),
+            ),
         ] {
             encoder
                 .encode_descriptor(name, help, None, MetricType::Gauge)?

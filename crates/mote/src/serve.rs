@@ -72,6 +72,7 @@ pub(crate) async fn run(config: Config) -> Result<(), Error> {
         idle_max: config.image_idle,
     };
     let invoker = control.invoker().clone();
+    invoker.set_runners(workers.handles());
     parts.spawn(run_eviction(limits, invoker.clone(), shutdown.clone()));
     parts.spawn(run_scaler(invoker, shutdown.clone()));
 
@@ -86,7 +87,8 @@ pub(crate) async fn run(config: Config) -> Result<(), Error> {
     tell_systemd(&[sd_notify::NotifyState::Stopping]);
     drop(announced);
     shutdown.cancel();
-    drain(parts, config.drain).await;
+    drain(parts, control.invoker(), config.drain).await;
+    control.invoker().end_spawned().await;
     control.close().await;
     stored.close().await;
     result
@@ -384,8 +386,11 @@ fn part_ended(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Resul
     }
 }
 
-async fn drain(mut parts: JoinSet<Result<(), Error>>, grace: Duration) {
-    let all = async { while parts.join_next().await.is_some() {} };
+async fn drain(mut parts: JoinSet<Result<(), Error>>, invoker: &Invoker, grace: Duration) {
+    let all = async {
+        while parts.join_next().await.is_some() {}
+        invoker.drain().await;
+    };
     if tokio::time::timeout(grace, all).await.is_err() {
         tracing::warn!(
             ?grace,
