@@ -311,6 +311,30 @@ fn a_secret_is_set_and_never_shown() {
 }
 
 #[test]
+fn a_secret_that_is_granted_and_not_set_is_warned_about() {
+    let node = Node::start();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("f.wasm"), guest::says("one")).unwrap();
+    let manifest = "version = 1\napp = \"home\"\n[function.f]\nsource = \"f.wasm\"\nallow.secrets = [\"KEY\"]\n";
+    fs::write(folder.path().join("mote.toml"), manifest).unwrap();
+    let path = folder.path().to_str().unwrap();
+    let warned = |ended: &Ended| ended.stderr.contains("warning: f.home: secret `KEY`");
+    let deployed = node.mote(&["deploy", path]);
+    assert_eq!(deployed.code, Some(0), "{deployed:?}");
+    assert!(
+        warned(&deployed) && deployed.stderr.contains("mote secret set KEY --app home"),
+        "{deployed:?}"
+    );
+    assert!(node.mote(&["show", "f.home"]).ok().contains("secret `KEY`"));
+    with_input(&node, &["secret", "set", "KEY", "--app", "home"], b"v").ok();
+    let deployed = node.mote(&["deploy", path]);
+    assert_eq!(deployed.code, Some(0), "{deployed:?}");
+    assert!(!warned(&deployed), "{deployed:?}");
+    let shown = printed(&node, &["show", "f.home", "--json"]);
+    assert_eq!(shown.get("warnings"), None);
+}
+
+#[test]
 fn only_the_token_opens_data_and_secrets() {
     let node = Node::start();
     node.mote(&["kv", "set", "k", "v"]).ok();
