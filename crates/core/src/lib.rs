@@ -7,11 +7,14 @@
 pub mod body;
 pub mod digest;
 pub mod error;
+pub mod host;
 pub mod invocation;
+pub mod key_value;
 pub mod log;
 pub mod memory;
 pub mod name;
 pub mod registry;
 pub mod reply;
 pub mod runtime;
+pub mod secrets;
 pub mod spec;

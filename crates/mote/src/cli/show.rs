@@ -74,6 +74,11 @@ impl Show {
                         .collect(),
                 ),
             ),
+            (
+                "allow.keyvalue",
+                if spec.allow.keyvalue { "yes" } else { "no" }.to_owned(),
+            ),
+            ("allow.secrets", list(spec.allow.secrets.clone())),
             ("state", function.state.clone()),
             ("isolation", function.isolation.clone()),
             ("running", function.in_flight.to_string()),
@@ -81,6 +86,12 @@ impl Show {
             ("calls", function.calls.to_string()),
             ("failed", function.failures.to_string()),
         ];
+        lines.extend(
+            function
+                .warnings
+                .iter()
+                .map(|line| ("warning", line.clone())),
+        );
         lines.extend(program(spec));
         if let Some(instances) = &function.instances {
             lines.extend(self::instances(spec, instances));
