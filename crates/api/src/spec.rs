@@ -86,6 +86,8 @@ pub struct Allow {
     pub keyvalue: bool,
     /// Names of secrets of its app that it may see.
     pub secrets: Vec<String>,
+    /// Whether a process or container may call its siblings; WebAssembly may without it.
+    pub call: bool,
 }
 
 /// One read-only directory.
@@ -176,6 +178,7 @@ impl FunctionSpec {
                     .collect(),
                 keyvalue: self.allow.keyvalue,
                 secrets: self.allow.secrets,
+                call: self.allow.call,
             },
         };
         spec.check()?;
@@ -212,6 +215,7 @@ impl From<&mote_core::spec::FunctionSpec> for FunctionSpec {
                     .collect(),
                 keyvalue: spec.allow.keyvalue,
                 secrets: spec.allow.secrets.clone(),
+                call: spec.allow.call,
             },
             scale: Scale::from(&spec.scale),
             contract: program.contract,
@@ -264,11 +268,11 @@ mod tests {
     fn a_spec_survives_the_way_there_and_back() {
         let text = r#"{"memory":"16MiB","timeout":"2s","body":4096,"reuse":7,"observable":true,
             "env":{"ROOM":"kitchen"},"allow":{"http":["https://api.example.org"],
-            "read":[{"host":"/srv/data","guest":"/data"}],"keyvalue":true,"secrets":["KEY"]}}"#;
+            "read":[{"host":"/srv/data","guest":"/data"}],"keyvalue":true,"secrets":["KEY"],"call":true}}"#;
         let wire: FunctionSpec = serde_json::from_str(text).unwrap();
         let core = wire.clone().into_core(name()).unwrap();
         assert_eq!(core.limits.body_bytes, 4096);
-        assert!(core.allow.keyvalue && core.allow.secrets == ["KEY"]);
+        assert!(core.allow.keyvalue && core.allow.secrets == ["KEY"] && core.allow.call);
         assert_eq!(FunctionSpec::from(&core), wire);
         let again: FunctionSpec =
             serde_json::from_str(&serde_json::to_string(&wire).unwrap()).unwrap();

@@ -64,6 +64,12 @@ pub trait Host: LogSink {
     fn settings(&self) -> Vec<(String, Arc<str>)>;
 }
 
+impl fmt::Debug for dyn Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").finish_non_exhaustive()
+    }
+}
+
 /// The call on whose behalf something is asked.
 #[derive(Clone, Debug)]
 pub struct Caller {

@@ -93,8 +93,9 @@ pub struct Warm {
 
 /// A function made ready on this node; costs no memory worth mentioning until started.
 pub trait Prepared: Send + Sync {
-    /// Starts an instance. Cancel-safe.
-    fn start(&self) -> BoxFuture<'_, Result<Arc<dyn Instance>, Error>>;
+    /// Starts an instance, which may reach what the function's host offers while it starts already.
+    /// Cancel-safe.
+    fn start(&self, host: Arc<dyn Host>) -> BoxFuture<'_, Result<Arc<dyn Instance>, Error>>;
 
     /// What to record beside the version, so that the next start finds it.
     fn image(&self) -> Option<Image>;

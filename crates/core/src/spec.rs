@@ -85,6 +85,20 @@ pub struct Grants {
     pub keyvalue: bool,
     /// Secrets of its app, by name, that it may see.
     pub secrets: Vec<String>,
+    /// Whether a program may call its siblings; WebAssembly may without it.
+    pub call: bool,
+}
+
+impl Grants {
+    /// Whether a program is granted anything that it asks its node for, over its network.
+    pub fn asks_the_node(&self) -> bool {
+        self.call || self.keyvalue || !self.secrets.is_empty()
+    }
+
+    /// Whether a program needs the network of its app, where the node listens for it.
+    pub fn needs_a_network(&self) -> bool {
+        !self.http.is_empty() || self.asks_the_node()
+    }
 }
 
 /// One read-only directory.

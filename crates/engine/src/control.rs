@@ -12,6 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use bytes::Bytes;
 use mote_core::digest::Digest;
 use mote_core::error::{Error, ErrorKind};
+use mote_core::host::Host;
 use mote_core::invocation::FunctionId;
 use mote_core::memory::MemoryBudget;
 use mote_core::name::FunctionName;
@@ -69,6 +70,22 @@ struct Shared {
     draining: AtomicBool,
     probes: RwLock<Vec<Probe>>,
     families: RwLock<Vec<Family>>,
+}
+
+/// What stays the same over the versions of a function.
+#[derive(Clone)]
+struct Identity {
+    id: FunctionId,
+    state: Arc<FunctionState>,
+}
+
+impl Identity {
+    fn of(entry: &Entry) -> Self {
+        Self {
+            id: entry.id,
+            state: Arc::clone(&entry.state),
+        }
+    }
 }
 
 impl Control {
@@ -136,7 +153,8 @@ impl Control {
         };
         let image = version.image.clone();
         let prepared = self.prepare(&version.spec, version.artifact, image).await?;
-        entries.push(self.entry(version, &prepared, None));
+        let own = self.identity(&record.name);
+        entries.push(self.entry(version, &prepared, &own));
         // Another engine than the last time has another image; what is not written down is swept.
         if version.image != prepared.image() {
             version.image = prepared.image();
@@ -164,7 +182,8 @@ impl Control {
     ) -> Result<FunctionView, Error> {
         spec.check()?;
         let prepared = self.prepare(&spec, artifact, None).await?;
-        let first = self.check(&spec, &prepared).await?;
+        let own = self.identity(&spec.name);
+        let first = self.check(&spec, &prepared, &own).await?;
 
         let _changing = self.shared.changing.lock().await;
         let name = spec.name.clone();
@@ -194,7 +213,7 @@ impl Control {
         });
         let excess = record.versions.len().saturating_sub(VERSIONS_KEPT);
         record.versions.drain(..excess);
-        self.commit(record, &prepared, first).await
+        self.commit(record, &prepared, (own, first)).await
     }
 
     /// Makes an older version live again: `to`, or the one before the live one.
@@ -234,7 +253,8 @@ impl Control {
         let prepared = self
             .prepare(&target.spec, target.artifact, target.image.clone())
             .await?;
-        let first = self.check(&target.spec, &prepared).await?;
+        let own = self.identity(name);
+        let first = self.check(&target.spec, &prepared, &own).await?;
 
         let _changing = self.shared.changing.lock().await;
         let mut record = self.record(name).ok_or_else(|| not_deployed(name))?;
@@ -252,7 +272,7 @@ impl Control {
         };
         version.image = prepared.image();
         record.live = target.number;
-        self.commit(record, &prepared, first).await
+        self.commit(record, &prepared, (own, first)).await
     }
 
     /// Changes how many instances the live version may have, from now on and over restarts. Parts
@@ -431,16 +451,23 @@ impl Control {
         &self,
         record: FunctionRecord,
         prepared: &Arc<dyn Prepared>,
-        first: Arc<dyn Instance>,
+        (checked, first): (Identity, Arc<dyn Instance>),
     ) -> Result<FunctionView, Error> {
         self.shared.parts.registry.save(record.clone()).await?;
         let plan = self.shared.invoker.catalog();
-        let old = plan.resolve(record.name.full());
+        let own = match plan.resolve(record.name.full()) {
+            Some(old) => Identity::of(old),
+            None => checked.clone(),
+        };
         let version = record
             .live()
             .expect("a record that is committed has a live version");
-        let entry = self.entry(version, prepared, old);
-        if let Some(group) = entry.pool.group() {
+        let entry = self.entry(version, prepared, &own);
+        // Removed or deployed for the first time meanwhile, the function is another than the one
+        // that the instance was started for, and it would write into that one's log.
+        if let Some(group) = entry.pool.group()
+            && own.id == checked.id
+        {
             group.adopt(first);
         }
         let mut entries: Vec<_> = plan
@@ -472,32 +499,20 @@ impl Control {
         Ok(())
     }
 
-    fn entry(
-        &self,
-        version: &Version,
-        prepared: &Arc<dyn Prepared>,
-        old: Option<&Arc<Entry>>,
-    ) -> Arc<Entry> {
+    fn entry(&self, version: &Version, prepared: &Arc<dyn Prepared>, own: &Identity) -> Arc<Entry> {
         let limits = &version.spec.limits;
-        let state = old.map_or_else(
-            || Arc::new(FunctionState::default()),
-            |old| Arc::clone(&old.state),
-        );
+        let spec = Arc::new(version.spec.clone());
+        let host = Arc::new(self.host(own, &spec));
         let parts = GroupParts {
             name: version.spec.name.clone(),
             scale: version.spec.scale.clone(),
             memory: self.shared.parts.memory.clone(),
-            state: Arc::clone(&state),
+            state: Arc::clone(&own.state),
+            host: Arc::clone(&host) as Arc<dyn Host>,
             wake: Arc::clone(&self.shared.invoker.shared().wake),
         };
-        let id = old.map_or_else(
-            || FunctionId(self.shared.next_id.fetch_add(1, Ordering::Relaxed)),
-            |old| old.id,
-        );
-        let spec = Arc::new(version.spec.clone());
-        let host = FunctionHost::new(id, &spec, &state.log, &self.shared.invoker);
         Arc::new(Entry {
-            id,
+            id: own.id,
             name: version.spec.name.clone(),
             version: version.number,
             streams: prepared.streams(),
@@ -505,10 +520,29 @@ impl Control {
             isolation: prepared.isolation(),
             gate: Gate::new(limits.concurrency, limits.queue),
             pool: Pool::new(Arc::clone(prepared), parts, Instant::now()),
-            state,
+            state: Arc::clone(&own.state),
             spec,
-            host: Arc::new(host),
+            host,
         })
+    }
+
+    /// What a function is over its versions: that of the deployed one, or a new one's.
+    fn identity(&self, name: &FunctionName) -> Identity {
+        let plan = self.shared.invoker.catalog();
+        plan.resolve(name.full())
+            .map_or_else(|| self.new_identity(), |entry| Identity::of(entry))
+    }
+
+    fn new_identity(&self) -> Identity {
+        Identity {
+            id: FunctionId(self.shared.next_id.fetch_add(1, Ordering::Relaxed)),
+            state: Arc::default(),
+        }
+    }
+
+    /// What a version may reach.
+    fn host(&self, own: &Identity, spec: &Arc<FunctionSpec>) -> FunctionHost {
+        FunctionHost::new(own.id, spec, &own.state.log, &self.shared.invoker)
     }
 
     fn publish(&self, entries: Vec<Arc<Entry>>) {

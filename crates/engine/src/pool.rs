@@ -52,7 +52,7 @@ impl Pool {
     /// A pool of what was prepared, with nothing started.
     pub fn new(prepared: Arc<dyn Prepared>, parts: GroupParts, now: Instant) -> Self {
         match prepared.instances() {
-            None => Self::Single(Single::new(prepared, now)),
+            None => Self::Single(Single::new(prepared, parts.host, now)),
             Some(instances) => Self::Group(Group::new(prepared, instances, parts)),
         }
     }

@@ -63,8 +63,12 @@ fn main() -> ExitCode {
                 .prepare(&Arc::new(spec), &artifact)
                 .await
                 .expect("valid code");
-            let instance = prepared.start().await.expect("the code starts");
-            let per_call = measure(&*instance, Duration::from_secs(seconds)).await;
+            let host: Arc<dyn Host> = Arc::new(Alone(Arc::new(Nowhere)));
+            let instance = prepared
+                .start(Arc::clone(&host))
+                .await
+                .expect("the code starts");
+            let per_call = measure(&*instance, &host, Duration::from_secs(seconds)).await;
             let what = if reuse == 1 { "fresh" } else { "reused" };
             println!("{what:6} store: {per_call:>8.2?} per call");
         }
@@ -73,14 +77,13 @@ fn main() -> ExitCode {
 }
 
 /// The mean time of a call.
-async fn measure(instance: &dyn Instance, time: Duration) -> Duration {
-    let host: Arc<dyn Host> = Arc::new(Alone(Arc::new(Nowhere)));
+async fn measure(instance: &dyn Instance, host: &Arc<dyn Host>, time: Duration) -> Duration {
     let start = Instant::now();
     let mut calls = 0;
     while start.elapsed() < time {
         for _ in 0..1000 {
             let context = CallContext {
-                host: Arc::clone(&host),
+                host: Arc::clone(host),
                 caller: Caller::root(Duration::from_secs(10)),
             };
             instance

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use mote_core::body::Body;
 use mote_core::error::{Error, ErrorKind};
-use mote_core::host::SiblingRequest;
+use mote_core::host::{Host, SiblingRequest};
 use mote_core::invocation::Invocation;
 use mote_core::log::Level;
 use mote_core::reply::Reply;
@@ -99,7 +99,7 @@ struct FakeFunction {
 }
 
 impl Prepared for FakeFunction {
-    fn start(&self) -> BoxFuture<'_, Result<Arc<dyn Instance>, Error>> {
+    fn start(&self, _host: Arc<dyn Host>) -> BoxFuture<'_, Result<Arc<dyn Instance>, Error>> {
         let counts = Arc::clone(&self.fake.counts);
         let body_bytes = self.body_bytes;
         Box::pin(async move {

@@ -28,6 +28,7 @@ allow.http = ["https://api.example.org"]
 allow.read = [{ host = "/srv/data", guest = "/data" }]
 allow.keyvalue = true
 allow.secrets = ["MQTT_PASSWORD"]
+allow.call = true
 
 [function.alarm]
 source = "./build/alarm.wasm"
@@ -50,6 +51,7 @@ fn a_whole_manifest_is_read() {
     assert_eq!(light.spec.allow.read[0].guest, "/data");
     assert!(light.spec.allow.keyvalue);
     assert_eq!(light.spec.allow.secrets, ["MQTT_PASSWORD"]);
+    assert!(light.spec.allow.call);
     assert!(light.spec.observable);
     assert_eq!(light.spec.reuse, 3);
 }

@@ -7,7 +7,7 @@ use mote_core::error::{Error, ErrorKind};
 use mote_core::runtime::{Artifact, Image, Instance, Prepared, Runtime};
 use mote_core::spec::{FunctionSpec, RuntimeKind};
 
-use super::Control;
+use super::{Control, Identity};
 
 impl Control {
     pub(super) async fn prepare(
@@ -51,6 +51,7 @@ impl Control {
         &self,
         spec: &FunctionSpec,
         prepared: &Arc<dyn Prepared>,
+        own: &Identity,
     ) -> Result<Arc<dyn Instance>, Error> {
         let memory = &self.shared.parts.memory;
         // An instance, or each of its calls: one of them must fit.
@@ -69,8 +70,9 @@ impl Control {
                 "write a smaller `memory` in its manifest, or raise the node's `memory_bytes_max`",
             ));
         }
+        let host = self.host(own, &Arc::new(spec.clone()));
         prepared
-            .start()
+            .start(Arc::new(host))
             .await
             .map_err(|error| error.context(format_args!("function `{}`", spec.name)))
     }

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use mote_core::error::{Error, ErrorKind};
+use mote_core::host::Host;
 use mote_core::memory::MemoryBudget;
 use mote_core::name::FunctionName;
 use mote_core::runtime::{Instance, Instances, Prepared};
@@ -54,6 +55,8 @@ pub struct GroupParts {
     pub memory: MemoryBudget,
     /// What outlives a version: what calls took is read there.
     pub state: Arc<FunctionState>,
+    /// What instances may reach.
+    pub host: Arc<dyn Host>,
     /// Told when there is something to look after.
     pub wake: Arc<Notify>,
 }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use mote_core::error::Error;
+use mote_core::host::Host;
 use mote_core::runtime::{Instance, Prepared};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 /// The instance of one version of a function.
 pub struct Single {
     prepared: Arc<dyn Prepared>,
+    host: Arc<dyn Host>,
     slot: ArcSwap<OnceCell<Arc<dyn Instance>>>,
     created: Instant,
     used_ms: AtomicU64,
@@ -40,9 +42,10 @@ impl SingleLease {
 
 impl Single {
     /// One that starts from `prepared` when it is first used.
-    pub fn new(prepared: Arc<dyn Prepared>, now: Instant) -> Self {
+    pub fn new(prepared: Arc<dyn Prepared>, host: Arc<dyn Host>, now: Instant) -> Self {
         Self {
             prepared,
+            host,
             slot: ArcSwap::default(),
             created: now,
             used_ms: AtomicU64::new(0),
@@ -70,7 +73,7 @@ impl Single {
         let mut cold = false;
         slot.get_or_try_init(|| {
             cold = true;
-            self.prepared.start()
+            self.prepared.start(Arc::clone(&self.host))
         })
         .await?;
         Ok(SingleLease { slot, cold })

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, header};
 use mote_core::digest::Digest;
 use mote_core::error::Error;
+use mote_core::host::Host;
 use mote_core::invocation::Invocation;
 use mote_core::name::FunctionName;
 use mote_core::registry::{ArtifactStore, FunctionRecord, Registry};
@@ -154,7 +155,7 @@ impl Runtime for Script {
 }
 
 impl Prepared for Function {
-    fn start(&self) -> BoxFuture<'_, Result<Arc<dyn Instance>, Error>> {
+    fn start(&self, _host: Arc<dyn Host>) -> BoxFuture<'_, Result<Arc<dyn Instance>, Error>> {
         let instance = Arc::new(Function {
             name: self.name.clone(),
             script: self.script.clone(),

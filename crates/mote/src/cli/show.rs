@@ -79,6 +79,10 @@ impl Show {
                 if spec.allow.keyvalue { "yes" } else { "no" }.to_owned(),
             ),
             ("allow.secrets", list(spec.allow.secrets.clone())),
+            (
+                "allow.call",
+                if spec.allow.call { "yes" } else { "no" }.to_owned(),
+            ),
             ("state", function.state.clone()),
             ("isolation", function.isolation.clone()),
             ("running", function.in_flight.to_string()),

@@ -1,5 +1,5 @@
-//! What the node serves to one container on the network of its app: the Lambda Runtime API, and the
-//! way out to granted origins.
+//! What the node serves to one container on the network of its app: the Lambda Runtime API, the way
+//! out to granted origins, and what the container may ask of the node.
 //!
 //! A container reaches every address of the node by way of its gateway, so these listeners take
 //! connections only from the interface of the app's own network: another app, or another machine,
@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use mote_core::error::{Error, ErrorKind};
+use mote_core::host::Host;
 use mote_core::log::Level;
 use mote_core::spec::FunctionSpec;
 use tokio::net::{TcpListener, TcpSocket};
@@ -18,6 +19,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::lines::Lines;
 use super::network::Member;
 use crate::contract::egress;
+use crate::contract::inward::Inward;
 use crate::contract::lambda::{LambdaApi, Settings};
 
 /// Connections that wait to be accepted.
@@ -103,6 +105,24 @@ impl Gateway {
             .extend([("NO_PROXY", near.clone()), ("no_proxy", near)]);
         Ok(())
     }
+
+    /// Listens for what the program asks of the node, when something is granted.
+    pub(super) fn inward(
+        &mut self,
+        member: &Member,
+        spec: &FunctionSpec,
+        host: Arc<dyn Host>,
+    ) -> Result<Option<Arc<Inward>>, Error> {
+        if !spec.allow.asks_the_node() {
+            return Ok(None);
+        }
+        let (listener, address) = listen(member)?;
+        let inward = Inward::new(host, spec.limits.body_bytes)?;
+        tokio::spawn(Arc::clone(&inward).serve(listener, self.shutdown.clone()));
+        self.env
+            .extend(inward.variables(&format!("http://{address}")));
+        Ok(Some(inward))
+    }
 }
 
 /// A listener that only the containers of one app reach.
@@ -117,7 +137,7 @@ fn listen(member: &Member) -> Result<(TcpListener, SocketAddr), Error> {
             member.network
         );
         Error::new(ErrorKind::Unsupported, message).with_hint(
-            "contract `lambda` and allow.http need networks that are this machine's before a container starts, as Docker's are when it runs as root; or write runtime = \"process\"",
+            "contract `lambda` and the grants of `allow` need networks that are this machine's before a container starts, as Docker's are when it runs as root; or write runtime = \"process\"",
         )
     })
 }

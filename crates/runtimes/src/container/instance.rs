@@ -20,6 +20,7 @@ use super::inside::Inside;
 use super::lines::Lines;
 use super::owner::Stop;
 use crate::contract::http::{Connect, HttpClient, Stream};
+use crate::contract::inward::Inward;
 use crate::contract::lambda::LambdaApi;
 
 /// How long the end of a container is waited for after a call failed, and a call's answer after the
@@ -38,6 +39,8 @@ pub(super) struct Container {
     /// The path that answers when it is ready.
     pub(super) ready: Option<String>,
     pub(super) talk: Talk,
+    /// What it may ask of the node, if it was granted anything.
+    pub(super) inward: Option<Arc<Inward>>,
     /// On this system, if it is.
     pub(super) inside: Option<Arc<Inside>>,
 }
@@ -115,8 +118,11 @@ impl Instance for Container {
         context: CallContext,
     ) -> BoxFuture<'a, Result<Reply, Error>> {
         Box::pin(async move {
+            let mut _serving = None;
             if let Some(invocation) = offered.as_ref() {
                 self.lines.belong(invocation.id, &context.log());
+                let inward = self.inward.as_ref();
+                _serving = inward.map(|inward| inward.serving(invocation.id, &context));
             }
             let limit = self.spec.limits.body_bytes;
             let call = async {

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mote_core::error::{Error, ErrorKind};
+use mote_core::host::Host;
 use mote_core::runtime::{Artifact, BoxFuture, Exit, Image, Instance, Instances, Prepared};
 use mote_core::spec::{Contract, FunctionSpec, INSTANCES_MAX, Isolation, Program};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -88,7 +89,7 @@ impl Function {
         })
     }
 
-    async fn start_container(&self) -> Result<Container, Error> {
+    async fn start_container(&self, host: Arc<dyn Host>) -> Result<Container, Error> {
         let shared = &self.shared;
         // The function is deployed and was possible here: an engine that is away is for now.
         let docker = shared.engine.connect().await.map_err(for_now)?.docker;
@@ -107,6 +108,7 @@ impl Function {
         let lines = Arc::new(Lines::new(self.spec.limits.log_bytes));
         let mut gateway = Gateway::new();
         gateway.egress(&member, &self.spec, &lines)?;
+        let inward = gateway.inward(&member, &self.spec, host)?;
         let (mut port, mut lambda) = (None, None);
         if self.contract == Contract::Lambda {
             lambda = Some(gateway.lambda(&member, &self.spec, &lines)?);
@@ -174,6 +176,7 @@ impl Function {
                 .clone()
                 .or_else(|| self.code.as_ref()?.ready.clone()),
             talk,
+            inward,
             inside,
         })
     }
@@ -197,9 +200,9 @@ impl Function {
 }
 
 impl Prepared for Function {
-    fn start(&self) -> BoxFuture<'_, Result<Arc<dyn Instance>, Error>> {
-        Box::pin(async {
-            let container = self.start_container().await?;
+    fn start(&self, host: Arc<dyn Host>) -> BoxFuture<'_, Result<Arc<dyn Instance>, Error>> {
+        Box::pin(async move {
+            let container = self.start_container(host).await?;
             container
                 .ready(self.spec.limits.timeout.max(READY_MIN))
                 .await?;

@@ -13,7 +13,7 @@ use http::{HeaderMap, Method};
 use mote_core::body::Body;
 use mote_core::digest::Digest;
 use mote_core::error::{Error, ErrorKind};
-use mote_core::host::{Alone, Caller};
+use mote_core::host::{Alone, Caller, Host};
 use mote_core::invocation::{FunctionId, Invocation, InvocationId, Meta, Origin};
 use mote_core::log::{Level, LogSink};
 use mote_core::runtime::{Artifact, CallContext, Instance, Prepared, Runtime as _};
@@ -104,7 +104,11 @@ impl Node {
 
     async fn start(&self, change: impl FnOnce(&mut FunctionSpec)) -> Arc<dyn Instance> {
         let prepared = self.prepare(STATIC.as_bytes(), change).await.unwrap();
-        prepared.start().await.unwrap()
+        prepared.start(self.host()).await.unwrap()
+    }
+
+    fn host(&self) -> Arc<dyn Host> {
+        Arc::new(Alone(Arc::clone(&self.log) as _))
     }
 
     async fn call(&self, instance: &dyn Instance, target: &str) -> Result<String, Error> {
@@ -140,7 +144,7 @@ impl Node {
             hops: 0,
         });
         let context = CallContext {
-            host: Arc::new(Alone(Arc::clone(&self.log) as _)),
+            host: self.host(),
             caller: Caller::root(Duration::from_secs(10)),
         };
         let reply = instance.call(&mut offered, context);

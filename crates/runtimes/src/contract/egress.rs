@@ -15,11 +15,10 @@ use std::time::Duration;
 use http::{StatusCode, Uri};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::accept;
 use crate::origin::Origin;
 
 mod tunnel;
@@ -53,32 +52,12 @@ pub async fn serve(
             .collect(),
         log,
     });
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let mut connections = JoinSet::new();
-    let accepting = async {
-        loop {
-            let Ok(seat) = Arc::clone(&room).acquire_owned().await else {
-                return;
-            };
-            while connections.try_join_next().is_some() {}
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    let proxy = Arc::clone(&proxy);
-                    connections.spawn(async move {
-                        proxy.connection(stream).await;
-                        drop(seat);
-                    });
-                }
-                // The node is out of descriptors; giving way is all that helps.
-                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-            }
-        }
-    };
+    let accepting = accept::run(listener, CONNECTIONS_MAX, |stream| {
+        let proxy = Arc::clone(&proxy);
+        async move { proxy.connection(stream).await }
+    });
     shutdown.run_until_cancelled(accepting).await;
 }
-
-/// Pause after an accept that failed.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 struct Proxy {
     grants: Vec<Origin>,

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Weak};
 
 use mote_core::error::Error;
+use mote_core::host::Host;
 use mote_core::runtime::{BoxFuture, Image, Instance, Instances, Prepared};
 use mote_core::spec::{Contract, FunctionSpec};
 use tokio::sync::Mutex;
@@ -92,10 +93,10 @@ impl ProcessFunction {
 
     fn has_shared_port(&self) -> bool {
         let port = self.spec.program.as_ref().and_then(|program| program.port);
-        port.is_some() && !self.spec.allow.http.is_empty()
+        port.is_some() && self.spec.allow.needs_a_network()
     }
 
-    fn slots(&self) -> NonZeroU32 {
+    pub(super) fn slots(&self) -> NonZeroU32 {
         let concurrency = NonZeroU32::new(self.spec.limits.concurrency).unwrap_or(NonZeroU32::MIN);
         match self.plan.serving {
             Serving::Program(Contract::Lambda) => NonZeroU32::MIN,
@@ -111,15 +112,15 @@ impl ProcessFunction {
 }
 
 impl Prepared for ProcessFunction {
-    fn start(&self) -> BoxFuture<'_, Result<Arc<dyn Instance>, Error>> {
+    fn start(&self, host: Arc<dyn Host>) -> BoxFuture<'_, Result<Arc<dyn Instance>, Error>> {
         Box::pin(async move {
             if let Some((generic, root)) = self.adopt().await {
-                return Served::start(self, root, self.slots(), Some(generic)).await;
+                return Served::start(self, root, &host, Some(generic)).await;
             }
             let root = self.seat().await?;
             match self.plan.serving {
-                Serving::Program(Contract::Stdio) => Ok(Stdio::start(self, root)?),
-                _ => Ok(Served::start(self, root, self.slots(), None).await?),
+                Serving::Program(Contract::Stdio) => Ok(Stdio::start(self, root, host).await?),
+                _ => Ok(Served::start(self, root, &host, None).await?),
             }
         })
     }

@@ -14,6 +14,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use mote_core::error::{Error, ErrorKind};
+use mote_core::host::Host;
 use mote_core::invocation::Invocation;
 use mote_core::log::Level;
 use mote_core::reply::Reply;
@@ -32,6 +33,7 @@ use super::root::SeatedRoot;
 use super::stdio::Pipes;
 use super::warm::{Generic, Waiting};
 use crate::contract::http::HttpClient;
+use crate::contract::inward::Inward;
 use crate::contract::lambda::LambdaApi;
 use crate::contract::zygote::{CallLimits, Zygote};
 use crate::contract::{egress, http, lambda, zygote};
@@ -56,6 +58,8 @@ static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
 pub(super) struct Served {
     spec: Arc<FunctionSpec>,
     contract: Running,
+    /// What it may ask of its node, if it was granted anything.
+    inward: Option<Arc<Inward>>,
     ready: Option<String>,
     process: Arc<Process>,
     output: Arc<Output>,
@@ -80,10 +84,11 @@ impl Served {
     pub(super) async fn start(
         function: &ProcessFunction,
         root: Arc<SeatedRoot>,
-        slots: NonZeroU32,
+        host: &Arc<dyn Host>,
         generic: Option<Generic>,
     ) -> Result<Arc<dyn Instance>, Error> {
         let spec = &function.spec;
+        let slots = function.slots();
         let output = Output::new(spec.limits.log_bytes);
         let servers = CancellationToken::new();
         let guard = servers.clone().drop_guard();
@@ -100,6 +105,7 @@ impl Served {
             waiting,
         };
         start.open_way_out().await?;
+        let inward = start.open_node(host).await?;
         let (process, contract) = match function.plan.serving {
             Serving::Program(Contract::Lambda) => start.lambda(&cgroup).await?,
             Serving::Zygote => start.zygote(&cgroup, slots).await?,
@@ -108,6 +114,7 @@ impl Served {
         let served = Arc::new(Self {
             spec: Arc::clone(spec),
             contract,
+            inward,
             ready: function.plan.ready.clone(),
             process,
             output,
@@ -241,8 +248,11 @@ impl Instance for Watch {
                 return Err(Error::new(ErrorKind::FunctionFailed, message));
             }
             let oom_kills = served.oom_kills.load(Ordering::Relaxed);
+            let mut _serving = None;
             if let Some(invocation) = &offered {
                 served.output.attach(&context.log(), invocation.id);
+                let inward = served.inward.as_ref();
+                _serving = inward.map(|inward| inward.serving(invocation.id, &context));
             }
             let budget = offered.as_ref().map_or(Duration::ZERO, |call| call.budget);
             let mut watched = Watched {
@@ -368,11 +378,26 @@ impl Start<'_> {
         Ok(())
     }
 
+    /// Listens for what it asks of the node, if it was granted anything.
+    async fn open_node(&mut self, host: &Arc<dyn Host>) -> Result<Option<Arc<Inward>>, Error> {
+        let spec = &self.function.spec;
+        if !spec.allow.asks_the_node() {
+            return Ok(None);
+        }
+        let (listener, port) = self.listen().await?;
+        let inward = Inward::new(Arc::clone(host), spec.limits.body_bytes)?;
+        tokio::spawn(Arc::clone(&inward).serve(listener, self.servers.clone()));
+        for (name, value) in inward.variables(&format!("http://127.0.0.1:{port}")) {
+            self.set(name, &value);
+        }
+        Ok(Some(inward))
+    }
+
     async fn http(mut self, cgroup: &Cgroup) -> Result<(Arc<Process>, Running), Error> {
         let spec = &self.function.spec;
         let fixed = spec.program.as_ref().and_then(|program| program.port);
-        // The proxy is in the network of the app; without it, nothing has to be shared.
-        let own_network = spec.allow.http.is_empty();
+        // Proxy and node listen in the network of the app; without them, nothing has to be shared.
+        let own_network = !spec.allow.needs_a_network();
         let port = match (fixed, own_network) {
             (Some(port), _) => port,
             (None, true) => 8080,

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::{Bytes, BytesMut};
 use mote_core::body::{Body, too_large};
 use mote_core::error::{Error, ErrorKind};
+use mote_core::host::Host;
 use mote_core::invocation::Invocation;
 use mote_core::log::Level;
 use mote_core::memory::MemoryBudget;
@@ -21,7 +22,9 @@ use mote_core::runtime::{BoxFuture, CallContext, Exit, Instance, take};
 use mote_core::spec::FunctionSpec;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use tokio::net::unix::pipe;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Shared;
 use super::function::ProcessFunction;
@@ -29,8 +32,9 @@ use super::output::Output;
 use super::plan::Plan;
 use super::root::SeatedRoot;
 use crate::contract::headers::cgi_environment;
+use crate::contract::inward::Inward;
 use crate::sandbox::cgroup::Cgroup;
-use crate::sandbox::process::{self, Process, Spawn};
+use crate::sandbox::process::{self, Network, Process, Spawn};
 
 /// Most descriptors of a process.
 const FILES_MAX: u64 = 1024;
@@ -45,17 +49,62 @@ pub(super) struct Stdio {
     spec: Arc<FunctionSpec>,
     plan: Plan,
     root: Arc<SeatedRoot>,
+    /// What its processes may ask of the node, if the function was granted anything.
+    inward: Option<Asked>,
     /// Making a cgroup costs more than using one again.
     cgroups: Mutex<Vec<Cgroup>>,
 }
 
+/// The node's listener for what the processes of a function ask.
+struct Asked {
+    inward: Arc<Inward>,
+    env: [(&'static str, String); 2],
+    _end: DropGuard,
+}
+
+impl Asked {
+    async fn listen(
+        root: &SeatedRoot,
+        spec: &FunctionSpec,
+        host: Arc<dyn Host>,
+    ) -> Result<Self, Error> {
+        let listening = async {
+            let listener = root.sandbox.listen(Network::APP).await?;
+            let listener = TcpListener::from_std(listener)?;
+            let port = listener.local_addr()?.port();
+            io::Result::Ok((listener, port))
+        };
+        let (listener, port) = listening.await.map_err(|error| {
+            Error::new(
+                ErrorKind::Overloaded,
+                format!("no socket for a program: {error}"),
+            )
+        })?;
+        let inward = Inward::new(host, spec.limits.body_bytes)?;
+        let end = CancellationToken::new();
+        tokio::spawn(Arc::clone(&inward).serve(listener, end.clone()));
+        Ok(Self {
+            env: inward.variables(&format!("http://127.0.0.1:{port}")),
+            inward,
+            _end: end.drop_guard(),
+        })
+    }
+}
+
 impl Stdio {
     /// Makes it ready; no process runs until there is a call.
-    pub(super) fn start(
+    pub(super) async fn start(
         function: &ProcessFunction,
         root: Arc<SeatedRoot>,
+        host: Arc<dyn Host>,
     ) -> Result<Arc<dyn Instance>, Error> {
+        let spec = &function.spec;
+        let inward = match spec.allow.asks_the_node() {
+            true => Some(Asked::listen(&root, spec, host).await?),
+            false => None,
+        };
         let stdio = Self {
+            inward,
             shared: Arc::clone(&function.shared),
             spec: Arc::clone(&function.spec),
             plan: function.plan.clone(),
@@ -102,6 +151,16 @@ impl Stdio {
         let limit = self.spec.limits.body_bytes;
         let mut env = cgi_environment(&invocation, &self.spec.name);
         env.extend(self.plan.env.iter().cloned());
+        let mut _serving = None;
+        if let Some(asked) = &self.inward {
+            _serving = Some(asked.inward.serving(invocation.id, &context));
+            env.extend(
+                asked
+                    .env
+                    .iter()
+                    .map(|(name, value)| ((*name).to_owned(), value.clone())),
+            );
+        }
         let body = std::mem::take(&mut invocation.body).collect(limit).await?;
         let output = Output::new(self.spec.limits.log_bytes);
         output.attach(&context.log(), invocation.id);

@@ -87,7 +87,7 @@ impl Code {
         let early = |name: &String| READ_AT_START.iter().any(|early| name.starts_with(early));
         let env_bytes: usize = spec.env.iter().map(|(a, b)| a.len() + b.len()).sum();
         // The way out is in the network of the app, of which only a zygote is part.
-        let network = spec.allow.http.is_empty() || self.kind.serving == Serving::Zygote;
+        let network = !spec.allow.needs_a_network() || self.kind.serving == Serving::Zygote;
         network
             && spec.allow.read.is_empty()
             && !spec.env.iter().any(|(name, _)| early(name))

@@ -9,7 +9,7 @@ use ::http::uri::PathAndQuery;
 use ::http::{HeaderMap, Method};
 use mote_core::body::Body;
 use mote_core::error::{Error, ErrorKind};
-use mote_core::host::{Alone, Caller};
+use mote_core::host::{Alone, Caller, Host};
 use mote_core::invocation::{Invocation, InvocationId, Meta};
 use mote_core::log::{Level, LogSink};
 use mote_core::reply::Reply;
@@ -152,7 +152,7 @@ impl WasmFunction {
 }
 
 impl Prepared for WasmFunction {
-    fn start(&self) -> BoxFuture<'_, Result<Arc<dyn Instance>, Error>> {
+    fn start(&self, _host: Arc<dyn Host>) -> BoxFuture<'_, Result<Arc<dyn Instance>, Error>> {
         Box::pin(async move { Ok(self.load().await? as Arc<dyn Instance>) })
     }
 

@@ -174,6 +174,9 @@ struct Spec {
     /// Since version 3.
     #[serde(default)]
     allow_secrets: Vec<String>,
+    /// Since version 3.
+    #[serde(default)]
+    allow_call: bool,
     /// Since version 2.
     #[serde(default)]
     program: Option<Program>,
@@ -286,6 +289,7 @@ impl Spec {
                     read,
                     keyvalue,
                     secrets,
+                    call,
                 },
             program,
             scale,
@@ -318,6 +322,7 @@ impl Spec {
             allow_read: allow_read.collect::<Result<_, _>>()?,
             allow_keyvalue: *keyvalue,
             allow_secrets: secrets.clone(),
+            allow_call: *call,
             program: program.as_ref().map(Program::store),
             scale: Some(Scale::store(scale)),
         })
@@ -354,6 +359,7 @@ impl Spec {
                     .collect(),
                 keyvalue: self.allow_keyvalue,
                 secrets: self.allow_secrets,
+                call: self.allow_call,
             },
             program: match self.program {
                 Some(program) => Some(program.restore(name)?),

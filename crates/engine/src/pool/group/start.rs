@@ -25,9 +25,10 @@ impl Shared {
                 return;
             };
             let prepared = Arc::clone(&shared.prepared);
+            let host = Arc::clone(&shared.parts.host);
             // The group may end while its instance starts.
             drop(shared);
-            let started = prepared.start().await;
+            let started = prepared.start(host).await;
             let Some(shared) = starting.0.upgrade() else {
                 return;
             };

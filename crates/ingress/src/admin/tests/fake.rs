@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use mote_core::digest::Digest;
 use mote_core::error::{Error, ErrorKind};
+use mote_core::host::Host;
 use mote_core::invocation::Invocation;
 use mote_core::log::Level;
 use mote_core::name::FunctionName;
@@ -125,7 +126,7 @@ impl Runtime for Echo {
 }
 
 impl Prepared for Echo {
-    fn start(&self) -> BoxFuture<'_, Result<Arc<dyn Instance>, Error>> {
+    fn start(&self, _host: Arc<dyn Host>) -> BoxFuture<'_, Result<Arc<dyn Instance>, Error>> {
         Box::pin(async { Ok(Arc::new(Echo) as Arc<dyn Instance>) })
     }
 

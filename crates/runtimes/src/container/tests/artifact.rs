@@ -15,7 +15,7 @@ async fn what_cannot_start_says_why() {
         .prepare(STATIC.as_bytes(), command(&["/nothing"]))
         .await
         .unwrap();
-    let error = missing.start().await.err().unwrap();
+    let error = missing.start(node.host()).await.err().unwrap();
     assert_eq!(error.kind(), ErrorKind::FunctionFailed);
     let python = b"image: mote-test/python-node";
     let ends = node
@@ -25,7 +25,7 @@ async fn what_cannot_start_says_why() {
         )
         .await
         .unwrap();
-    let error = ends.start().await.err().unwrap();
+    let error = ends.start(node.host()).await.err().unwrap();
     assert!(
         error
             .message()
@@ -70,7 +70,7 @@ async fn an_archive_is_loaded_without_its_names_and_swept() {
         .prepare(&std::fs::read(&tar).unwrap(), |_| {})
         .await
         .unwrap();
-    let instance = prepared.start().await.unwrap();
+    let instance = prepared.start(node.host()).await.unwrap();
     assert_eq!(node.call(&*instance, "/").await.unwrap(), "hello\n");
     assert_eq!(image(&name), other, "the name still means what it did");
     drop(instance);
@@ -141,7 +141,7 @@ async fn an_oci_layout_runs() {
         .prepare(&layout.into_inner().unwrap(), |_| {})
         .await
         .unwrap();
-    let instance = prepared.start().await.unwrap();
+    let instance = prepared.start(node.host()).await.unwrap();
     assert_eq!(node.call(&*instance, "/").await.unwrap(), "hello\n");
     drop(instance);
     node.gone().await;

@@ -31,7 +31,7 @@ async fn a_program_that_asks_for_calls_is_reached_by_its_app_only() {
         .await
         .unwrap();
     assert_eq!(prepared.instances().unwrap().slots.get(), 1);
-    let instance = prepared.start().await.unwrap();
+    let instance = prepared.start(node.host()).await.unwrap();
     let answer = node
         .send(&*instance, "/", Some(b"{\"a\":1}".to_vec()))
         .await
@@ -106,7 +106,7 @@ async fn a_granted_origin_is_reached_by_the_nodes_proxy() {
         .prepare(b"image: mote-test/python-node", change)
         .await
         .unwrap();
-    let instance = prepared.start().await.unwrap();
+    let instance = prepared.start(node.host()).await.unwrap();
     assert_eq!(
         node.call(&*instance, &format!("/?{origin}/"))
             .await

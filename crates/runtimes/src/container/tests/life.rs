@@ -56,7 +56,11 @@ async fn a_dropped_instance_or_start_leaves_nothing() {
     node.gone().await;
     let prepared = node.prepare(STATIC.as_bytes(), |_| {}).await.unwrap();
     for milliseconds in [0, 5, 20, 60, 120, 200, 300] {
-        let _ = timeout(Duration::from_millis(milliseconds), prepared.start()).await;
+        let _ = timeout(
+            Duration::from_millis(milliseconds),
+            prepared.start(node.host()),
+        )
+        .await;
     }
     node.gone().await;
 }
@@ -65,7 +69,7 @@ async fn a_dropped_instance_or_start_leaves_nothing() {
 async fn a_program_that_ends_says_how_and_fails_only_its_own_calls() {
     let Some(node) = Node::new("e") else { return };
     let prepared = node.prepare(STATIC.as_bytes(), |_| {}).await.unwrap();
-    let (one, two) = tokio::join!(prepared.start(), prepared.start());
+    let (one, two) = tokio::join!(prepared.start(node.host()), prepared.start(node.host()));
     let (one, two) = (one.unwrap(), two.unwrap());
     let error = node.call(&*one, "/exit").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::FunctionFailed);

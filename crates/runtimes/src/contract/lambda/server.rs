@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -19,9 +18,9 @@ use mote_core::invocation::InvocationId;
 use mote_core::log::{Level, LogSink};
 use mote_core::reply::Reply;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, oneshot};
 
+use super::super::accept;
 use super::answer::{self, Failure, Piece, Streamed};
 use super::{LambdaApi, Start, failed};
 
@@ -39,8 +38,6 @@ const PRELUDE_BYTES_MAX: usize = 64 << 10;
 const PRELUDE_END: &[u8] = &[0; 8];
 /// Most bytes of an answer that are read only to be dropped, so that the program hears why.
 const DROPPED_BYTES_MAX: usize = 64 << 20;
-/// Pause after an accept that failed.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 const FAILURE_TYPE: &str = "lambda-runtime-function-error-type";
 const FAILURE_BODY: &str = "lambda-runtime-function-error-body";
@@ -48,27 +45,14 @@ const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
 const INTEGRATION: &[u8] = b"application/vnd.awslambda.http-integration-response";
 
 pub(super) async fn serve(api: Arc<LambdaApi>, listener: TcpListener) {
-    let room = Arc::new(Semaphore::new(api.settings.connections));
-    let mut connections = JoinSet::new();
-    while let Ok(seat) = Arc::clone(&room).acquire_owned().await {
-        while connections.try_join_next().is_some() {}
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let api = Arc::clone(&api);
-                connections.spawn(async move {
-                    connection(&api, stream).await;
-                    drop(seat);
-                });
-            }
-            // The node is out of descriptors; giving way is all that helps.
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-        }
-    }
+    accept::run(listener, api.settings.connections, |stream| {
+        let api = Arc::clone(&api);
+        async move { connection(&api, stream).await }
+    })
+    .await;
 }
 
 async fn connection(api: &LambdaApi, stream: TcpStream) {
-    // Only a matter of speed.
-    let _ = stream.set_nodelay(true);
     let service =
         service_fn(|request| async move { Ok::<_, Infallible>(handle(api, request).await) });
     let served = http1::Builder::new()

@@ -43,14 +43,19 @@ fn grants() -> impl Strategy<Value = Grants> {
         guest,
     });
     let texts = || vec(any::<String>(), 0..3);
-    (texts(), vec(directory, 0..3), any::<bool>(), texts()).prop_map(
-        |(http, read, keyvalue, secrets)| Grants {
+    (
+        texts(),
+        vec(directory, 0..3),
+        any::<(bool, bool)>(),
+        texts(),
+    )
+        .prop_map(|(http, read, (keyvalue, call), secrets)| Grants {
             http,
             read,
             keyvalue,
             secrets,
-        },
-    )
+            call,
+        })
 }
 
 fn one_of<T: Copy + std::fmt::Debug + 'static>(all: &'static [T]) -> impl Strategy<Value = T> {
@@ -266,11 +271,11 @@ fn version_two_is_read_for_ever() {
 /// The same for version 3, which is what is written.
 #[test]
 fn version_three_is_read_for_ever() {
-    let json = br#"{"live":3,"versions":[{"number":3,"artifact":"0707070707070707070707070707070707070707070707070707070707070707","image":null,"deployed_ms":1,"spec":{"runtime":"wasm","memory_bytes":67108864,"table_elements":100000,"timeout":{"secs":10,"nanos":0},"cpu":{"secs":1,"nanos":0},"body_bytes":1048576,"log_bytes":65536,"concurrency":64,"queue":1024,"reuse":1,"observable":false,"env":{},"allow_http":[],"allow_read":[],"allow_keyvalue":true,"allow_secrets":["KEY"],"program":null,"scale":{"min":0,"max":4,"target":null,"idle":{"secs":300,"nanos":0}}}}]}"#;
+    let json = br#"{"live":3,"versions":[{"number":3,"artifact":"0707070707070707070707070707070707070707070707070707070707070707","image":null,"deployed_ms":1,"spec":{"runtime":"wasm","memory_bytes":67108864,"table_elements":100000,"timeout":{"secs":10,"nanos":0},"cpu":{"secs":1,"nanos":0},"body_bytes":1048576,"log_bytes":65536,"concurrency":64,"queue":1024,"reuse":1,"observable":false,"env":{},"allow_http":[],"allow_read":[],"allow_keyvalue":true,"allow_secrets":["KEY"],"allow_call":true,"program":null,"scale":{"min":0,"max":4,"target":null,"idle":{"secs":300,"nanos":0}}}}]}"#;
     let bytes = [&[3], &json[..]].concat();
     let mut record = one();
     let allow = &mut record.versions[0].spec.allow;
-    (allow.keyvalue, allow.secrets) = (true, vec!["KEY".to_owned()]);
+    (allow.keyvalue, allow.secrets, allow.call) = (true, vec!["KEY".to_owned()], true);
     assert_eq!(decode("light.home", &bytes).unwrap(), record);
     assert_eq!(encode(&record).unwrap(), bytes);
 }
