@@ -1,0 +1,7 @@
+//go:build !mote_preinit
+
+package fresh
+
+const pictured = false
+
+func renew() {}

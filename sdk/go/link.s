@@ -1,0 +1,1 @@
+// This file lets function.mainMain be declared without a body: the linker binds it.
