@@ -13,7 +13,7 @@ use super::Guest;
 
 /// Read by every guest: the world and the crate that stands in for the standard library.
 const SHARED: [&str; 3] = [
-    "sdk/wit/function.wit",
+    "sdk/wit",
     "examples/lean/Cargo.toml",
     "examples/lean/src",
 ];
