@@ -7,6 +7,7 @@
 mod build;
 mod component;
 mod language;
+mod new;
 mod project;
 mod report;
 mod sdk;
@@ -32,6 +33,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Start a function: a folder with its source, ready to build.
+    New(new::Options),
     /// Build the functions of a folder.
     Build(build::Options),
 }
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
 
 fn act(command: &Command) -> Result<(), Error> {
     match command {
+        Command::New(options) => options.run(),
         Command::Build(options) => options.run(),
     }
 }

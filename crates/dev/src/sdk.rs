@@ -31,7 +31,16 @@ macro_rules! files {
 pub(crate) use files;
 
 /// The worlds: `sdk/wit`.
-pub(crate) const WIT: &[File] = files!("wit": "function.wit");
+pub(crate) const WIT: &[File] = files!(
+    "wit":
+    "deps/clocks.wit",
+    "deps/config.wit",
+    "deps/http.wit",
+    "deps/io.wit",
+    "deps/keyvalue.wit",
+    "deps/random.wit",
+    "function.wit",
+);
 
 /// The folder for what can be made again: `$XDG_CACHE_HOME/mote`, or `~/.cache/mote`.
 pub(crate) fn cache() -> Result<PathBuf, Error> {

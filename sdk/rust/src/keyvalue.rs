@@ -3,7 +3,7 @@
 //! ```no_run
 //! use mote_function::keyvalue;
 //!
-//! fn visits() -> Result<u64, keyvalue::Error> {
+//! fn visits() -> Result<i64, keyvalue::Error> {
 //!     keyvalue::open("default")?.increment("visits", 1)
 //! }
 //! ```
@@ -33,8 +33,12 @@ pub struct Page {
     /// Some keys.
     pub keys: Vec<String>,
     /// What the next call of [`Bucket::keys`] takes; `None` after the last key.
-    pub cursor: Option<u64>,
+    pub cursor: Option<String>,
 }
+
+/// A value that is to be replaced; see [`Bucket::swap`].
+#[derive(Debug)]
+pub struct Swap(atomics::Cas);
 
 /// Opens a bucket: `default`, or another name of lower-case letters, digits and hyphens.
 pub fn open(bucket: &str) -> Result<Bucket, Error> {
@@ -69,17 +73,39 @@ impl Bucket {
     }
 
     /// Adds to a number, which begins at zero, and gives what it is then. No other call comes in between.
-    pub fn increment(&self, key: &str, by: u64) -> Result<u64, Error> {
+    pub fn increment(&self, key: &str, by: i64) -> Result<i64, Error> {
         Ok(atomics::increment(&self.0, key, by)?)
     }
 
     /// Some of the keys; `None` begins.
-    pub fn keys(&self, cursor: Option<u64>) -> Result<Page, Error> {
+    pub fn keys(&self, cursor: Option<&str>) -> Result<Page, Error> {
         let page = self.0.list_keys(cursor)?;
         Ok(Page {
             keys: page.keys,
             cursor: page.cursor,
         })
+    }
+
+    /// Reads a value in order to replace it with [`Swap::set`], if nobody else did meanwhile.
+    ///
+    /// ```no_run
+    /// use mote_function::keyvalue;
+    ///
+    /// fn add_line(line: &str) -> Result<(), keyvalue::Error> {
+    ///     let bucket = keyvalue::open("default")?;
+    ///     let mut swap = bucket.swap("lines")?;
+    ///     loop {
+    ///         let mut lines = swap.current()?.unwrap_or_default();
+    ///         lines.extend_from_slice(line.as_bytes());
+    ///         match swap.set(lines)? {
+    ///             None => return Ok(()),
+    ///             Some(again) => swap = again,
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    pub fn swap(&self, key: &str) -> Result<Swap, Error> {
+        Ok(Swap(atomics::Cas::new(&self.0, key)?))
     }
 
     /// The value of a key, from JSON.
@@ -96,6 +122,22 @@ impl Bucket {
         let text = serde_json::to_vec(value)
             .map_err(|error| Error::Other(format!("the value of key `{key}`: {error}")))?;
         self.set(key, text)
+    }
+}
+
+impl Swap {
+    /// The value as it was read; `None` when the key was not there.
+    pub fn current(&self) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.0.current()?)
+    }
+
+    /// Writes a value if the key still has the one that was read. Otherwise gives what to try again with.
+    pub fn set(self, value: impl AsRef<[u8]>) -> Result<Option<Self>, Error> {
+        match atomics::swap(self.0, value.as_ref()) {
+            Ok(()) => Ok(None),
+            Err(atomics::CasError::CasFailed(again)) => Ok(Some(Self(again))),
+            Err(atomics::CasError::StoreError(error)) => Err(error.into()),
+        }
     }
 }
 

@@ -75,6 +75,8 @@ impl Debian {
             "[package]\nname = \"empty\"\nedition = \"2024\"\n[workspace]\n",
         )
         .map_err(io)?;
+        // Bitcode is for functions that are optimised together with the library; cargo would leave it out.
+        let flags = format!("--remap-path-prefix={SOURCES}=/rust\x1f-Cembed-bitcode=yes");
         let mut command = Command::new(cargo);
         command
             .current_dir(folder)
@@ -86,10 +88,7 @@ impl Debian {
             .env("RUSTC", &self.rustc)
             .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker)
             .env_remove("RUSTFLAGS")
-            .env(
-                "CARGO_ENCODED_RUSTFLAGS",
-                format!("--remap-path-prefix={SOURCES}=/rust"),
-            )
+            .env("CARGO_ENCODED_RUSTFLAGS", flags)
             .stdout(std::io::stderr());
         let vendor = Path::new(SOURCES).join("vendor");
         if vendor.is_dir() {
