@@ -61,6 +61,21 @@ fn logged(node: &Node, name: &str) -> Vec<String> {
 }
 
 #[test]
+fn a_component_of_an_earlier_version_of_the_world_runs() {
+    let path = repository().join("tests/fixtures/light-0.1.0.wasm");
+    let old = std::fs::read(path).unwrap();
+    let imports = |name: &[u8]| old.windows(name.len()).any(|part| part == name);
+    assert!(imports(b"mote:function/request@0.1.0") && !imports(b"@0.1.1"));
+    let node = Node::start();
+    let info = node.deploy("light", &old, &json!({ "observable": true }));
+    assert_eq!(info["shape"], "mote:function");
+    assert_eq!(node.get("/light").expect(200).text(), r#"{"light":"off"}"#);
+    node.post("/light", b"on").expect(200);
+    assert_eq!(node.get("/light").expect(200).text(), r#"{"light":"on"}"#);
+    node.post("/light", b"dim").expect(400);
+}
+
+#[test]
 fn a_wasi_http_component_answers_over_both_doors() {
     let node = node_with("http-hello", &json!({}));
     let reply = node.get("/http-hello/any/path?x=1").expect(200);

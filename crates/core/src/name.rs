@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
 
@@ -89,6 +90,60 @@ impl fmt::Display for FunctionName {
 impl fmt::Debug for FunctionName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.full())
+    }
+}
+
+/// An app's name: one label. Cheap to clone.
+///
+/// ```
+/// use mote_core::name::AppName;
+/// let home: AppName = "home".parse().unwrap();
+/// assert_eq!(home.as_str(), "home");
+/// assert!("Home".parse::<AppName>().is_err());
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AppName(Arc<str>);
+
+impl AppName {
+    /// The label.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for AppName {
+    /// The app of functions that are named without one.
+    fn default() -> Self {
+        Self(DEFAULT_APP.into())
+    }
+}
+
+impl From<&FunctionName> for AppName {
+    /// The function's app.
+    fn from(function: &FunctionName) -> Self {
+        Self(function.app().into())
+    }
+}
+
+impl FromStr for AppName {
+    type Err = Error;
+
+    /// Fails with `BadRequest` when it is not a DNS label that starts with a letter.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        check_label("app name", text)?;
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for AppName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for AppName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

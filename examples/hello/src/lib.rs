@@ -10,7 +10,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use lean as _;
 
-wit_bindgen::generate!({ path: "../../sdk/wit/function.wit", world: "function" });
+wit_bindgen::generate!({ path: "../../sdk/wit", world: "function", generate_all });
 
 struct Hello;
 

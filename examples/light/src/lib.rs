@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 use lean as _;
 use mote::function::{request, response};
 
-wit_bindgen::generate!({ path: "../../sdk/wit/function.wit", world: "function" });
+wit_bindgen::generate!({ path: "../../sdk/wit", world: "function", generate_all });
 
 const ON: &str = "{\"light\":\"on\"}";
 const OFF: &str = "{\"light\":\"off\"}";

@@ -9,7 +9,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use lean as _;
 
-wit_bindgen::generate!({ path: "../../sdk/wit/function.wit", world: "function" });
+wit_bindgen::generate!({ path: "../../sdk/wit", world: "function", generate_all });
 
 /// The largest number looked at.
 const LIMIT: usize = 1000;

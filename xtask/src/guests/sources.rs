@@ -12,11 +12,7 @@ use serde::Deserialize;
 use super::Guest;
 
 /// Read by every guest: the world and the crate that stands in for the standard library.
-const SHARED: [&str; 3] = [
-    "sdk/wit/function.wit",
-    "examples/lean/Cargo.toml",
-    "examples/lean/src",
-];
+const SHARED: [&str; 3] = ["sdk/wit", "examples/lean/Cargo.toml", "examples/lean/src"];
 
 /// What of a guest's own folder goes into its binary; the rest is there for people and `mote deploy`.
 const OWN: [&str; 3] = ["Cargo.toml", "src", "wit"];

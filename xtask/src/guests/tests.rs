@@ -60,6 +60,7 @@ fn the_sources_of_a_guest_belong_to_its_binary() {
     refused("examples/lean/src/lib.rs", b"// other", changed);
     refused("examples/Cargo.lock", b"version = 5", changed);
     refused("sdk/wit/function.wit", b"package mote:other;", changed);
+    refused("sdk/wit/deps/config.wit", b"package wasi:config;", changed);
 }
 
 #[test]

@@ -21,7 +21,9 @@ pub(super) use self::bindings::{Function, FunctionPre};
 
 /// Offers the world's imports.
 pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> Result<()> {
-    Function::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
+    request::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    response::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    log::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
 }
 
 /// Headers that belong to the connection (RFC 9110 §7.6.1) or that the door writes itself.

@@ -17,7 +17,7 @@ use mote::function::response;
 mod network;
 mod picture;
 
-wit_bindgen::generate!({ path: "../../../sdk/wit/function.wit", world: "function" });
+wit_bindgen::generate!({ path: "../../../sdk/wit", world: "function", generate_all });
 
 struct Classify;
 

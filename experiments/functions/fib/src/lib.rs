@@ -13,7 +13,7 @@ use core::hint::black_box;
 use lean as _;
 use mote::function::response;
 
-wit_bindgen::generate!({ path: "../../../sdk/wit/function.wit", world: "function" });
+wit_bindgen::generate!({ path: "../../../sdk/wit", world: "function", generate_all });
 
 /// 331 million calls of the recursion.
 const INDEX_MAX: u64 = 40;
