@@ -16,18 +16,13 @@ var (
 
 func begin(with http.Handler) { handler = with }
 
-// mainMain is the program's own main. A component is a library: nobody calls its main but us.
-//
-//go:linkname mainMain main.main
-func mainMain()
-
 // handle serves one call.
 //
 //go:wasmexport handle
 func handle(address unsafe.Pointer, length uint32) unsafe.Pointer {
 	body := abi.Argument(address, length)
 	defer abi.Returned()
-	fresh.Begin(mainMain)
+	fresh.Begin()
 	if handler == nil {
 		result.Set([]byte("main did not call function.Handle"), true)
 		return unsafe.Pointer(&result)

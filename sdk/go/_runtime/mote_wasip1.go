@@ -21,7 +21,7 @@ func mote_grow(bytes uintptr) uintptr {
 	return at
 }
 
-// What follows renews what the runtime had read before the picture was taken: see package fresh.
+// What follows renews what the runtime had read before the snapshot was taken: see package fresh.
 
 //go:linkname mote_reseed mote.dev/function/internal/fresh.reseed
 func mote_reseed(seed [4]uint64) {

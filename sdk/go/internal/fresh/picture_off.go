@@ -1,7 +1,0 @@
-//go:build !mote_preinit
-
-package fresh
-
-const pictured = false
-
-func renew() {}
