@@ -16,6 +16,8 @@ use crate::language::{self, Job, Output, World};
 use crate::project::{Built, Project};
 use crate::report::{print, size};
 use crate::sdk;
+use crate::segments;
+use crate::snapshot;
 use crate::tools::Tools;
 
 /// The folder in a project for what is kept between builds.
@@ -153,21 +155,25 @@ fn one(project: &Project, built: &Built<'_>, tools: &Tools) -> Result<Outcome, E
 
 /// Brings what a toolchain left to where the manifest says, as a component.
 fn finish(output: &Output, target: &Path, wit: &Path) -> Result<(), Error> {
-    let (file, world, grows_memory) = match output {
-        Output::Finished(file) => (file, None, false),
+    let (file, world, grows_memory, starts) = match output {
+        Output::Finished(file) => (file, None, false, None),
         Output::Module {
             file,
             world,
             grows_memory,
-        } => (file, Some(*world), *grows_memory),
+        } => (file, Some(*world), *grows_memory, None),
+        Output::Started { file, world, by } => (file, Some(*world), false, Some(*by)),
     };
-    let left = fs::read(file).map_err(|error| {
+    let mut left = fs::read(file).map_err(|error| {
         Error::new(
             ErrorKind::BadRequest,
             format!("the build did not make {}: {error}", file.display()),
         )
         .with_hint("write source = and the file that the build makes")
     })?;
+    if let Some(starts) = starts {
+        left = snapshot::take(&left, starts)?;
+    }
     let wasm = match (component::kind(&left)?, world) {
         (Kind::Component | Kind::Command, _) => left,
         (Kind::Module { .. }, Some(world)) => component::encode(&left, world, grows_memory, wit)?,
@@ -178,6 +184,7 @@ fn finish(output: &Output, target: &Path, wit: &Path) -> Result<(), Error> {
             component::encode(&left, World::Named("function"), false, wit)?
         }
     };
+    let wasm = segments::join(&wasm)?;
     // A file that is as it was keeps its time, so that nobody takes it for new.
     if fs::read(target).is_ok_and(|found| found == wasm) {
         return Ok(());

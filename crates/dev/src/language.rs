@@ -5,6 +5,7 @@
 //! does what is described. What is not here: running anything but a look for versions, and any choice between
 //! languages: the manifest says which.
 
+mod go;
 mod rust;
 
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use crate::sdk::File;
 use crate::tools::Tools;
 
 /// Every language, in the order in which they are listed for people.
-pub(crate) const ALL: &[&dyn Language] = &[&rust::Rust];
+pub(crate) const ALL: &[&dyn Language] = &[&rust::Rust, &go::Go];
 
 /// One language.
 pub(crate) trait Language: Sync {
@@ -87,6 +88,15 @@ pub(crate) enum Output {
         /// Whether memory for the WASI adapter is taken with `memory.grow` instead of the module's own `cabi_realloc`:
         /// for languages whose runtime must have started before anything of it is called, such as Go.
         grows_memory: bool,
+    },
+    /// A core module that is started now: of it, as it is after that, a component is to be made.
+    Started {
+        /// Where it is.
+        file: PathBuf,
+        /// Which world it was compiled for.
+        world: World,
+        /// The functions that start it, in this order.
+        by: &'static [&'static str],
     },
 }
 

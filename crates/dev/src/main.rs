@@ -11,6 +11,8 @@ mod new;
 mod project;
 mod report;
 mod sdk;
+mod segments;
+mod snapshot;
 mod tools;
 
 use std::process::ExitCode;

@@ -117,6 +117,8 @@ mod tests {
         let mut found = BTreeSet::new();
         listed(&Path::new(SDK).join(folder), "", &mut found);
         found.retain(|path| !left_out.contains(&path.split('/').next().unwrap_or_default()));
+        // Tests that stand beside what they test.
+        found.retain(|path| !path.ends_with("_test.go"));
         let embedded: BTreeSet<String> = files.iter().map(|file| file.path.to_owned()).collect();
         assert_eq!(embedded, found, "sdk/{folder}");
     }
