@@ -122,7 +122,7 @@ fn one(project: &Project, built: &Built<'_>, tools: &Tools) -> Result<Outcome, E
                 function: name,
                 folder: &project.folder,
                 entry: &entry,
-                sdk: &sdk::materialise(tools.cache(), language.name(), language.sdk())?,
+                sdk: &sdk::materialise(tools.cache(), language.sdk_name(), language.sdk())?,
                 wit: &wit,
                 work: &work,
                 tools,

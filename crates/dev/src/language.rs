@@ -6,6 +6,7 @@
 //! languages: the manifest says which.
 
 mod go;
+mod javascript;
 mod rust;
 
 use std::path::{Path, PathBuf};
@@ -19,7 +20,12 @@ use crate::sdk::File;
 use crate::tools::Tools;
 
 /// Every language, in the order in which they are listed for people.
-pub(crate) const ALL: &[&dyn Language] = &[&rust::Rust, &go::Go];
+pub(crate) const ALL: &[&dyn Language] = &[
+    &rust::Rust,
+    &go::Go,
+    &javascript::JavaScript,
+    &javascript::TypeScript,
+];
 
 /// One language.
 pub(crate) trait Language: Sync {
@@ -37,7 +43,12 @@ pub(crate) trait Language: Sync {
     /// The file that a build begins with when the manifest says nothing, below the manifest's folder.
     fn entry(&self) -> &'static str;
 
-    /// The SDK, of `sdk/<name>/`. It is written to the cache folder before a build, and never into a project.
+    /// The folder of its SDK below `sdk/`, when it is another language's.
+    fn sdk_name(&self) -> &'static str {
+        self.name()
+    }
+
+    /// The SDK, of `sdk/<sdk_name>/`. It is written to the cache folder before a build, and never into a project.
     fn sdk(&self) -> &'static [File];
 
     /// What `mote new` writes, of `sdk/templates/<name>/`.

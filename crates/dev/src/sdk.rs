@@ -127,7 +127,7 @@ mod tests {
     fn every_file_of_an_sdk_and_a_template_is_embedded() {
         all_there("wit", WIT, NOT_SHIPPED);
         for language in language::ALL {
-            all_there(language.name(), language.sdk(), NOT_SHIPPED);
+            all_there(language.sdk_name(), language.sdk(), NOT_SHIPPED);
             all_there(
                 &format!("templates/{}", language.name()),
                 language.template(),
