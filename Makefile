@@ -33,8 +33,8 @@ bench-programs: ## measure what processes and containers cost on a node; options
 	$(RELEASE)/programs --mote $(RELEASE)/mote $${socket:+--container-socket $$socket} $(ARGS); code=$$?; \
 	scripts/container-engine.sh stop $(BENCH_ENGINE); exit $$code
 
-build: ## build the release binaries, target/release/mote and, for `mote bench`, mote-bench
-	cargo build --release --locked -p mote -p mote-bench --bin mote --bin mote-bench
+build: ## build the release binaries, target/release/mote and its companions mote-bench and mote-dev
+	cargo build --release --locked -p mote -p mote-bench -p mote-dev --bin mote --bin mote-bench --bin mote-dev
 
 guests: ## build the checked-in guests again from their sources
 	scripts/install-guest-toolchain.sh

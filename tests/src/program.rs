@@ -26,7 +26,7 @@ pub fn mote() -> PathBuf {
     let beside = test.ancestors().skip(1).map(|folder| folder.join("mote"));
     let Some(path) = beside.take(3).find(|path| path.is_file()) else {
         panic!(
-            "the program `mote` is not beside {}; build it first with `cargo build -p mote -p mote-bench`, or name one in MOTE_BIN",
+            "the program `mote` is not beside {}; build it first with `cargo build -p mote -p mote-bench -p mote-dev`, or name one in MOTE_BIN",
             test.display()
         );
     };

@@ -7,6 +7,7 @@
     reason = "the findings and the summary are this program's output"
 )]
 
+mod bindings;
 mod ci;
 pub mod guests;
 mod tidy;
@@ -24,6 +25,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Write the bindings of the SDKs anew from sdk/wit.
+    Bindings,
     /// Run every check; the last line is `N passed, M failed`.
     Ci(ci::Options),
     /// Build the guests that are checked in, or check that they are what their sources build to.
@@ -62,6 +65,7 @@ fn root() -> PathBuf {
 /// Does one task and says whether all was well; what was not has been printed.
 fn run(root: &Path, task: &Task) -> anyhow::Result<bool> {
     match task {
+        Task::Bindings => bindings::write(root).map(|()| true),
         Task::Ci(options) => Ok(ci::run(root, options)),
         Task::Guests { check: true } => guests::check(root).map(|()| true),
         Task::Guests { check: false } => guests::build(root).map(|()| true),

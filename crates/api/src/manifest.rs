@@ -12,6 +12,8 @@
 //! Unknown keys are errors that name their line and the key that was probably meant. This module
 //! reads text only: whoever opens a source checks that no link leads out of the folder.
 
+mod build;
+
 use std::path::{Component, Path, PathBuf};
 
 use mote_core::error::{Error, ErrorKind};
@@ -24,6 +26,8 @@ use toml::de::{DeTable, DeValue};
 use crate::nearest::nearest;
 use crate::spec;
 
+pub use build::{Build, By};
+
 /// The name of a manifest's file.
 pub const FILE_NAME: &str = "mote.toml";
 /// Largest manifest.
@@ -34,6 +38,8 @@ pub const FUNCTIONS_MAX: usize = 256;
 pub const VERSION: u64 = 1;
 
 const TOP_KEYS: &[&str] = &["version", "app", "function"];
+/// Keys of a function that are the manifest's own and not part of what a node is told.
+const OWN_KEYS: &[&str] = &["source", "build"];
 
 /// What a manifest says.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +53,8 @@ pub struct Manifest {
 pub struct Function {
     /// Where its code is.
     pub source: Source,
+    /// How that comes about, when it is not simply there.
+    pub build: Option<Build>,
     /// Name, limits and grants, checked.
     pub spec: mote_core::spec::FunctionSpec,
 }
@@ -188,12 +196,10 @@ fn function(
 
     let source = table.remove("source");
     let image = table.remove("image");
-    known_keys(
-        &table,
-        spec::FunctionSpec::KEYS,
-        &format!(" of function `{name}`"),
-        lines,
-    )?;
+    let build = table.remove("build");
+    let of = format!(" of function `{name}`");
+    let keys = [spec::FunctionSpec::KEYS, OWN_KEYS].concat();
+    known_keys(&table, &keys, &of, lines)?;
     let deserializer = toml::de::Deserializer::from(Spanned::new(span, table));
     let wire = spec::FunctionSpec::deserialize(deserializer).map_err(|error| lines.toml(&error))?;
     let doing = format!("function `{name}`");
@@ -220,7 +226,19 @@ fn function(
         (None, Some(image)) => self::image(&image, spec.runtime, lines)?,
         (None, None) => no_source(&spec).map_err(|error| lines.at(at, error))?,
     };
-    Ok(Function { source, spec })
+    let build = build
+        .map(|value| build::read(value, spec.runtime, &of, lines))
+        .transpose()?;
+    if let (Some(_), Source::Reference(_) | Source::Nothing) = (&build, &source) {
+        return Err(lines
+            .bad(at, format!("function `{name}` has `build` and no `source`"))
+            .with_hint("write source = and the file that the build makes"));
+    }
+    Ok(Function {
+        source,
+        build,
+        spec,
+    })
 }
 
 /// A file or folder below the manifest.
@@ -308,13 +326,9 @@ fn known_keys(
         if known.contains(&name) {
             continue;
         }
-        let mut all = known.to_vec();
-        if !of.is_empty() {
-            all.push("source");
-        }
-        let hint = match nearest(name, &all) {
+        let hint = match nearest(name, known) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("known keys are {}", all.join(", ")),
+            None => format!("known keys are {}", known.join(", ")),
         };
         return Err(lines
             .bad(

@@ -3,7 +3,7 @@
 //! Data goes to standard output, talk to standard error. Every read takes `--json`. Exit codes are
 //! those of the error table.
 
-mod bench;
+mod companion;
 mod completions;
 mod config;
 mod deploy;
@@ -43,6 +43,14 @@ pub(crate) struct Cli {
 enum Command {
     /// Run a node, until it is told to stop.
     Up(up::Up),
+    /// Start a function: a folder with its source, ready to build.
+    New(companion::Dev),
+    /// Build the functions of a folder.
+    Build(companion::Dev),
+    /// Build, run and try functions, again whenever a file is saved.
+    Dev(companion::Dev),
+    /// Send the recorded requests of a folder and compare the replies.
+    Test(companion::Dev),
     /// Deploy a .wasm file, a folder of plain source, or every function of a mote.toml.
     Deploy(deploy::Deploy),
     /// Call a function by its name or its address.
@@ -73,7 +81,7 @@ enum Command {
     #[command(subcommand)]
     Config(config::Config),
     /// Measure a node, or any server, and repeat the experiments of papers.
-    Bench(bench::Bench),
+    Bench(companion::Bench),
     /// Print completions for a shell.
     Completions(completions::Completions),
 }
@@ -83,6 +91,10 @@ impl Cli {
     pub(crate) fn run(self) -> Result<ExitCode, Error> {
         match self.command {
             Command::Up(up) => up.run()?,
+            Command::New(dev) => dev.run("new")?,
+            Command::Build(dev) => dev.run("build")?,
+            Command::Dev(dev) => dev.run("dev")?,
+            Command::Test(dev) => dev.run("test")?,
             Command::Deploy(deploy) => wait(deploy.run())?,
             Command::Invoke(invoke) => return wait(invoke.run()),
             Command::Ls(ls) => wait(ls.run())?,

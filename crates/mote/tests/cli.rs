@@ -48,6 +48,10 @@ fn the_help_lists_every_command() {
         .collect();
     for command in [
         "up",
+        "new",
+        "build",
+        "dev",
+        "test",
         "deploy",
         "invoke",
         "ls",

@@ -51,6 +51,8 @@ pub(super) fn test(root: &Path) -> Result<Count> {
         "mote",
         "-p",
         "mote-bench",
+        "-p",
+        "mote-dev",
         "--bins",
     ]))?;
     // One failing program must not hide what the others have to say.

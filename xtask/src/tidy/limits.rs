@@ -47,7 +47,7 @@ pub(crate) const HOMES: &[Home] = &[
     },
     Home {
         family: "clap",
-        folders: &["mote", "bench", "xtask"],
+        folders: &["mote", "bench", "dev", "xtask"],
     },
 ];
 

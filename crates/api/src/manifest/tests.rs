@@ -5,7 +5,7 @@ use std::time::Duration;
 use mote_core::error::ErrorKind;
 use proptest::prelude::*;
 
-use super::{Source, parse};
+use super::{Build, By, Source, parse};
 
 const WHOLE: &str = r#"version = 1
 app = "home"
@@ -54,6 +54,113 @@ fn a_whole_manifest_is_read() {
     assert!(light.spec.allow.call);
     assert!(light.spec.observable);
     assert_eq!(light.spec.reuse, 3);
+}
+
+#[test]
+fn a_build_is_by_a_language_or_a_command() {
+    let manifest = parse(
+        "version = 1
+        [function.a]
+        source = \"a.wasm\"
+        build = { language = \"javascript\", entry = \"src/main.js\", preinit = true }
+        [function.b]
+        source = \"b.wasm\"
+        build.command = \"make b.wasm\"
+        build.optimise = true
+        [function.c]
+        source = \"c.wasm\"",
+    )
+    .unwrap();
+    let builds: Vec<Option<&Build>> = manifest
+        .functions
+        .iter()
+        .map(|f| f.build.as_ref())
+        .collect();
+    assert_eq!(
+        builds,
+        [
+            Some(&Build {
+                by: By::Language {
+                    name: "javascript".to_owned(),
+                    entry: Some("src/main.js".into())
+                },
+                preinit: true,
+                optimise: false,
+            }),
+            Some(&Build {
+                by: By::Command("make b.wasm".to_owned()),
+                preinit: false,
+                optimise: true,
+            }),
+            None,
+        ]
+    );
+}
+
+#[test]
+fn a_build_that_cannot_be_is_named() {
+    let light =
+        |line: &str| format!("version = 1\n[function.light]\nsource = \"l.wasm\"\n{line}\n");
+    for (line, message, hint) in [
+        (
+            "build = { langauge = \"rust\" }",
+            "line 4: unknown key `langauge` of `build` of function `light`",
+            "did you mean `language`?",
+        ),
+        (
+            "build = \"rust\"",
+            "line 4: `build` of function `light` is not a table",
+            "build = { language = \"rust\" }",
+        ),
+        (
+            "build = { preinit = true }",
+            "line 4: `build` of function `light` says neither language nor command",
+            "command = \"make\"",
+        ),
+        (
+            "build = { language = \"c\", command = \"make\" }",
+            "line 4: `build` of function `light` has `language` and `command`",
+            "take one of the two away",
+        ),
+        (
+            "build = { language = \"c\", entry = \"../main.c\" }",
+            "line 4: source `../main.c` leads out of the manifest's folder",
+            "below the folder of mote.toml",
+        ),
+        (
+            "build = { command = \"make\", entry = \"main.c\" }",
+            "line 4: `build.entry` of function `light` is for a language",
+            "in the command",
+        ),
+        (
+            "build = { language = \"c\", optimise = 1 }",
+            "line 4: `build.optimise` is neither true nor false",
+            "optimise = true",
+        ),
+        (
+            "build = { command = \" \" }",
+            "line 4: `build.command` = ` ` is not a text of 1 to 4096 bytes",
+            "",
+        ),
+        (
+            "runtime = \"process\"\nbuild = { language = \"c\" }",
+            "line 5: `build.language` of function `light` makes WebAssembly",
+            "command = \"make\"",
+        ),
+        (
+            "biuld = { language = \"c\" }",
+            "line 4: unknown key `biuld` of function `light`",
+            "did you mean `build`?",
+        ),
+    ] {
+        refused(&light(line), ErrorKind::BadRequest, message, hint);
+    }
+    refused(
+        "version = 1\n[function.x]\nruntime = \"container\"\nimage = \"a:1\"\nbuild = { command = \"make\" }",
+        ErrorKind::BadRequest,
+        "line 2: function `x` has `build` and no `source`",
+        "source =",
+    );
 }
 
 /// Checks kind, the start of the message and a part of the hint.

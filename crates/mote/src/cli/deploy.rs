@@ -156,6 +156,10 @@ impl Deploy {
         for function in manifest.functions {
             let name = function.spec.name.clone();
             let code = code::of(folder, &function.source, function.spec.runtime)
+                .map_err(|error| match (&function.build, error.kind()) {
+                    (Some(_), ErrorKind::NotFound) => error.with_hint(to_build(folder)),
+                    _ => error,
+                })
                 .map_err(|error| error.context(format_args!("function `{name}`")))?;
             units.push(Unit {
                 name,
@@ -164,6 +168,14 @@ impl Deploy {
             });
         }
         Ok(units)
+    }
+}
+
+/// What makes a source that is not there.
+fn to_build(folder: &Path) -> String {
+    match folder.to_str() {
+        None | Some(".") => "run `mote build`".to_owned(),
+        Some(folder) => format!("run `mote build {folder}`"),
     }
 }
 

@@ -1,0 +1,3 @@
+module mote.dev/function
+
+go 1.24

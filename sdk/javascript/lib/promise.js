@@ -1,0 +1,232 @@
+// Promises whose jobs are in our own queue (see loop.js). They behave as those of the language (ECMA-262 §27.2), but
+// for subclasses: `then` always gives a Promise.
+
+import { enqueue } from "./loop.js";
+
+const PENDING = 0;
+const FULFILLED = 1;
+const REJECTED = 2;
+
+/** Promises that were rejected and that nobody asked. */
+const unheard = new Set();
+
+/** The reasons nobody heard of, which are forgotten. */
+export function unheardReasons() {
+  const reasons = [...unheard].map((promise) => Promise.reasonOf(promise));
+  unheard.clear();
+  return reasons;
+}
+
+export class Promise {
+  #state = PENDING;
+  #value = undefined;
+  #reactions = [];
+
+  constructor(executor) {
+    if (typeof executor !== "function") {
+      throw new TypeError("a promise needs a function");
+    }
+    const { resolve, reject } = this.#resolvers();
+    try {
+      executor(resolve, reject);
+    } catch (error) {
+      reject(error);
+    }
+  }
+
+  /** A pair of functions of which only the first call counts. */
+  #resolvers() {
+    let called = false;
+    const once = (act) => (value) => {
+      if (!called) {
+        called = true;
+        act(value);
+      }
+    };
+    return {
+      resolve: once((value) => this.#resolve(value)),
+      reject: once((reason) => this.#settle(REJECTED, reason)),
+    };
+  }
+
+  #resolve(value) {
+    if (value === this) {
+      this.#settle(REJECTED, new TypeError("a promise cannot be resolved with itself"));
+      return;
+    }
+    let then;
+    try {
+      then = value !== null && (typeof value === "object" || typeof value === "function") ? value.then : undefined;
+    } catch (error) {
+      this.#settle(REJECTED, error);
+      return;
+    }
+    if (typeof then !== "function") {
+      this.#settle(FULFILLED, value);
+      return;
+    }
+    const { resolve, reject } = this.#resolvers();
+    enqueue(() => {
+      try {
+        then.call(value, resolve, reject);
+      } catch (error) {
+        reject(error);
+      }
+    });
+  }
+
+  #settle(state, value) {
+    this.#state = state;
+    this.#value = value;
+    const reactions = this.#reactions;
+    this.#reactions = undefined;
+    if (state === REJECTED && reactions.length === 0) {
+      unheard.add(this);
+    }
+    for (const reaction of reactions) {
+      this.#react(reaction);
+    }
+  }
+
+  #react({ resolve, reject, onFulfilled, onRejected }) {
+    const state = this.#state;
+    const value = this.#value;
+    enqueue(() => {
+      const handler = state === FULFILLED ? onFulfilled : onRejected;
+      if (typeof handler !== "function") {
+        (state === FULFILLED ? resolve : reject)(value);
+        return;
+      }
+      try {
+        resolve(handler(value));
+      } catch (error) {
+        reject(error);
+      }
+    });
+  }
+
+  then(onFulfilled, onRejected) {
+    const { promise, resolve, reject } = Promise.withResolvers();
+    const reaction = { resolve, reject, onFulfilled, onRejected };
+    if (this.#state === PENDING) {
+      this.#reactions.push(reaction);
+    } else {
+      unheard.delete(this);
+      this.#react(reaction);
+    }
+    return promise;
+  }
+
+  catch(onRejected) {
+    return this.then(undefined, onRejected);
+  }
+
+  finally(onFinally) {
+    if (typeof onFinally !== "function") {
+      return this.then(onFinally, onFinally);
+    }
+    return this.then(
+      (value) => Promise.resolve(onFinally()).then(() => value),
+      (reason) =>
+        Promise.resolve(onFinally()).then(() => {
+          throw reason;
+        }),
+    );
+  }
+
+  get [Symbol.toStringTag]() {
+    return "Promise";
+  }
+
+  /** Of a promise that was rejected, why. */
+  static reasonOf(promise) {
+    return promise.#value;
+  }
+
+  static withResolvers() {
+    let resolve, reject;
+    const promise = new Promise((first, second) => {
+      resolve = first;
+      reject = second;
+    });
+    return { promise, resolve, reject };
+  }
+
+  static resolve(value) {
+    return value instanceof Promise ? value : new Promise((resolve) => resolve(value));
+  }
+
+  static reject(reason) {
+    return new Promise((_, reject) => reject(reason));
+  }
+
+  static try(act, ...args) {
+    return new Promise((resolve) => resolve(act(...args)));
+  }
+
+  static all(values) {
+    return gather(values, (each, { resolve, reject, set, done }) => {
+      each.then((value) => {
+        set(value);
+        done((results) => resolve(results));
+      }, reject);
+    });
+  }
+
+  static allSettled(values) {
+    return gather(values, (each, { resolve, set, done }) => {
+      const end = (result) => {
+        set(result);
+        done((results) => resolve(results));
+      };
+      each.then(
+        (value) => end({ status: "fulfilled", value }),
+        (reason) => end({ status: "rejected", reason }),
+      );
+    });
+  }
+
+  static any(values) {
+    return gather(
+      values,
+      (each, { resolve, reject, set, done }) => {
+        each.then(resolve, (reason) => {
+          set(reason);
+          done((reasons) => reject(new AggregateError(reasons, "all promises were rejected")));
+        });
+      },
+      (reject) => reject(new AggregateError([], "all promises were rejected")),
+    );
+  }
+
+  static race(values) {
+    return new Promise((resolve, reject) => {
+      for (const value of values) {
+        Promise.resolve(value).then(resolve, reject);
+      }
+    });
+  }
+}
+
+/** A promise of many: `each` is told of every one, with where its result goes and what to do after the last. */
+function gather(values, each, whenNone = undefined) {
+  return new Promise((resolve, reject) => {
+    const results = [];
+    let left = 1;
+    const done = (last) => {
+      left -= 1;
+      if (left === 0) {
+        last(results);
+      }
+    };
+    let index = 0;
+    for (const value of values) {
+      const at = index;
+      index += 1;
+      left += 1;
+      const set = (result) => (results[at] = result);
+      each(Promise.resolve(value), { resolve, reject, set, done });
+    }
+    done(() => (whenNone && index === 0 ? whenNone(reject) : resolve(results)));
+  });
+}

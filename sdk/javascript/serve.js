@@ -1,0 +1,92 @@
+// One call: the host's words become a Request, the handler's Response becomes the host's words.
+
+import log from "mote:function/log";
+import request from "mote:function/request";
+import response from "mote:function/response";
+
+import { explain } from "./lib/console.js";
+import { abandon, settle } from "./lib/loop.js";
+import { unheardReasons } from "./lib/promise.js";
+import { renew } from "./lib/random.js";
+import { Request } from "./lib/request.js";
+import { Response } from "./lib/response.js";
+import { URL } from "./lib/url.js";
+
+/** Headers that belong to the connection (RFC 9110 §7.6.1) or that the node writes itself; it refuses them. */
+const DOORS_OWN = new Set([
+  "connection",
+  "content-length",
+  "keep-alive",
+  "proxy-authenticate",
+  "proxy-authorization",
+  "proxy-connection",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+]);
+
+/**
+ * The exported function, for a module with `export default { fetch }`, `export default function` or
+ * `export function handle`.
+ */
+export function serve(module) {
+  const handler = handlerOf(module);
+  return (body) => {
+    try {
+      renew();
+      const reply = settle(handler(asked(body)));
+      for (const reason of unheardReasons()) {
+        log.log("warn", `a promise was rejected, and nobody asked: ${explain(reason)}`);
+      }
+      return answer(reply);
+    } catch (error) {
+      unheardReasons();
+      log.log("error", explain(error));
+      // The host takes a text as the reason, and shows it to the caller.
+      throw error instanceof Error ? error.message || error.name : String(error);
+    } finally {
+      abandon();
+    }
+  };
+}
+
+function handlerOf(module) {
+  const { default: standard, handle } = module;
+  if (typeof standard?.fetch === "function") {
+    return (request) => standard.fetch(request);
+  }
+  for (const handler of [standard, handle]) {
+    if (typeof handler === "function") {
+      return handler;
+    }
+  }
+  throw new Error("the module exports no handler: write `export default { fetch(request) { … } }`");
+}
+
+function asked(body) {
+  const query = request.query();
+  const target = `${request.path() || "/"}${query == null ? "" : `?${query}`}`;
+  const host = request.header("host") ?? "";
+  const isHost = /^[\w.:[\]-]+$/.test(host) && URL.canParse(`http://${host}`);
+  return new Request(`http://${isHost ? host : "localhost"}${target}`, {
+    method: request.method(),
+    headers: request.headers(),
+    body: body.length > 0 ? body : undefined,
+  });
+}
+
+function answer(reply) {
+  if (!(reply instanceof Response)) {
+    throw new TypeError(`the handler answered ${reply === null ? "null" : typeof reply}, not a Response`);
+  }
+  if (reply.status !== 200) {
+    response.setStatus(reply.status);
+  }
+  for (const [name, value] of reply.headers.raw()) {
+    if (!DOORS_OWN.has(name)) {
+      response.setHeader(name, value);
+    }
+  }
+  return reply.take();
+}

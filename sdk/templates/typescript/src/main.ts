@@ -1,0 +1,8 @@
+import type { Handler } from "mote";
+
+export default {
+  async fetch(request) {
+    const { searchParams } = new URL(request.url);
+    return new Response(`hello, ${searchParams.get("name") ?? "world"}\n`);
+  },
+} satisfies Handler;

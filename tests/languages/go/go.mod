@@ -1,0 +1,5 @@
+module main
+
+go 1.24
+
+require mote.dev/function v0.1.0
