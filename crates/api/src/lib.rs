@@ -9,7 +9,6 @@ pub mod coap;
 pub mod manifest;
 pub mod nearest;
 pub mod problem;
-pub mod recording;
 pub mod spec;
 pub mod units;
 pub mod wire;

@@ -14,7 +14,6 @@ mod logs;
 mod ls;
 mod observe;
 mod output;
-mod record;
 mod rm;
 mod rollback;
 mod scale;

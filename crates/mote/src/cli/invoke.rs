@@ -1,7 +1,6 @@
 //! `mote invoke`: call a function by its name or its address.
 
 use std::io::Read as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,7 +14,6 @@ use mote_api::units::Period;
 use mote_core::error::{Error, ErrorKind};
 use mote_core::name::FunctionName;
 
-use super::record::Recording;
 use super::target::{Target, doors, open};
 use super::{observe, output};
 use crate::report::report;
@@ -54,9 +52,6 @@ pub(super) struct Invoke {
     /// Values to watch before it ends.
     #[arg(long, requires = "observe", value_name = "N")]
     count: Option<u64>,
-    /// Add the call and its reply to a file of recorded requests, which `mote test` repeats.
-    #[arg(long, value_name = "FILE", conflicts_with = "observe")]
-    record: Option<PathBuf>,
     /// Longest wait for the reply.
     #[arg(long, default_value = "60s")]
     timeout: Period,
@@ -74,13 +69,6 @@ impl Invoke {
         };
         let url = self.url().await?;
         if url.starts_with("coap://") {
-            if self.record.is_some() {
-                return Err(Error::new(
-                    ErrorKind::BadRequest,
-                    "only calls over HTTP can be recorded",
-                )
-                .with_hint("name the function, or write http://HOST/FUNCTION"));
-            }
             return self.coap(&url, &method, body.unwrap_or_default()).await;
         }
         if self.observe {
@@ -166,15 +154,10 @@ impl Invoke {
 
     async fn http(&self, url: String, method: &str, body: Bytes) -> Result<ExitCode, Error> {
         let method: Method = method.parse().map_err(|_| bad_method(method))?;
-        let headers = self.headers()?;
-        let recording = self.record.as_deref();
-        let mut recording = recording
-            .map(|file| Recording::new(file, &method, &url, &headers, &body))
-            .transpose()?;
         let request = Request {
             method,
             url: url.clone(),
-            headers,
+            headers: self.headers()?,
             body: Upload::from(body),
         };
         let mut reply = Http::new().send(request).await.map_err(|error| {
@@ -193,9 +176,6 @@ impl Invoke {
         if content_type.is_some_and(|value| value == MEDIA_TYPE) && !reply.status.is_success() {
             let status = reply.status;
             let body = reply.collect(PROBLEM_BYTES_MAX).await?;
-            if let Some(recording) = recording {
-                recording.failed(status)?;
-            }
             // The node's own failures are reported like any other; a function's are printed.
             if let Ok(problem) = serde_json::from_slice::<Problem>(&body)
                 && ErrorKind::from_label(&problem.kind).is_some()
@@ -207,12 +187,6 @@ impl Invoke {
         }
         while let Some(data) = reply.next().await? {
             output::bytes(&data)?;
-            if let Some(recording) = &mut recording {
-                recording.take(&data);
-            }
-        }
-        if let Some(recording) = recording {
-            recording.answered(reply.status, &reply.headers)?;
         }
         Ok(answered(reply.status))
     }
