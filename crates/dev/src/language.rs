@@ -5,6 +5,7 @@
 //! does what is described. What is not here: running anything but a look for versions, and any choice between
 //! languages: the manifest says which.
 
+mod c;
 mod rust;
 
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use crate::sdk::File;
 use crate::tools::Tools;
 
 /// Every language, in the order in which they are listed for people.
-pub(crate) const ALL: &[&dyn Language] = &[&rust::Rust];
+pub(crate) const ALL: &[&dyn Language] = &[&rust::Rust, &c::C];
 
 /// One language.
 pub(crate) trait Language: Sync {

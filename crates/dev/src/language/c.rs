@@ -22,9 +22,15 @@ const COMPILER: Ways = &[
     (If::On(System::Mac), "run `brew install zig`"),
     (If::On(System::Fedora), "run `sudo dnf install zig`"),
     (If::Has("pipx"), "run `pipx install ziglang`"),
-    (If::On(System::Debian), "run `sudo apt install pipx && pipx install ziglang`, or `sudo apt install clang lld wasi-libc libclang-rt-dev-wasm32`"),
+    (
+        If::On(System::Debian),
+        "run `sudo apt install pipx && pipx install ziglang`, or `sudo apt install clang lld wasi-libc libclang-rt-dev-wasm32`",
+    ),
     (If::Has("pip3"), "run `pip3 install --user ziglang`"),
-    (If::Always, "install Zig from https://ziglang.org/download, or clang with wasi-libc"),
+    (
+        If::Always,
+        "install Zig from https://ziglang.org/download, or clang with wasi-libc",
+    ),
 ];
 
 /// C.
@@ -57,8 +63,18 @@ impl Language for C {
         let mut command = compiler(job.tools, job.folder)?;
         command
             .current_dir(job.folder)
-            .args(["-mexec-model=reactor", "-std=c17", "-Os", "-Wall", "-Wextra", "-Wl,--strip-all"])
-            .arg(format!("-ffile-prefix-map={}=/function", job.folder.display()))
+            .args([
+                "-mexec-model=reactor",
+                "-std=c17",
+                "-Os",
+                "-Wall",
+                "-Wextra",
+                "-Wl,--strip-all",
+            ])
+            .arg(format!(
+                "-ffile-prefix-map={}=/function",
+                job.folder.display()
+            ))
             .arg(format!("-ffile-prefix-map={}=/mote", job.sdk.display()))
             .arg("-I")
             .arg(job.sdk)
@@ -120,10 +136,15 @@ fn compiler(tools: &Tools, folder: &Path) -> Result<Command, Error> {
         && let Some(sysroot) = SYSROOTS.iter().find(|sysroot| has_libc(Path::new(sysroot)))
     {
         let mut command = Command::new(clang);
-        command.arg(format!("--target={TARGET}")).arg(format!("--sysroot={sysroot}"));
+        command
+            .arg(format!("--target={TARGET}"))
+            .arg(format!("--sysroot={sysroot}"));
         return Ok(command);
     }
-    Err(tools.missing("a C compiler for WebAssembly is missing: there is neither zig nor clang with wasi-libc", COMPILER))
+    Err(tools.missing(
+        "a C compiler for WebAssembly is missing: there is neither zig nor clang with wasi-libc",
+        COMPILER,
+    ))
 }
 
 fn zig_cc(mut zig: Command) -> Command {
