@@ -129,6 +129,15 @@ pub(crate) fn named(name: &str) -> Result<&'static dyn Language, Error> {
     })
 }
 
+/// The languages whose marks are in a folder.
+pub(crate) fn marked(folder: &Path) -> Vec<&'static dyn Language> {
+    let is_marked = |language: &&dyn Language| {
+        let mut marks = language.marks().iter();
+        marks.any(|mark| folder.join(mark).exists())
+    };
+    ALL.iter().copied().filter(is_marked).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
