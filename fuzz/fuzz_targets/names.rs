@@ -1,4 +1,5 @@
 //! Names of functions and digests of artifacts: what parses prints, and what it prints parses to the same.
+//! And names as functions say them to each other: none leads out of the caller's app.
 
 #![no_main]
 
@@ -12,6 +13,11 @@ fuzz_target!(|text: &str| {
             let again: FunctionName = spelling.parse().expect("a name prints as a valid one");
             assert_eq!(again, name);
         }
+    }
+    let caller: FunctionName = "caller.home".parse().expect("both are labels");
+    if let Ok(sibling) = caller.sibling(text) {
+        assert_eq!(sibling.app(), "home");
+        assert!(text == sibling.function() || text == sibling.full());
     }
     if let Ok(digest) = text.parse::<Digest>() {
         assert_eq!(digest.to_string(), text);

@@ -3,6 +3,7 @@
 //! One method for each thing the admin API can do. Answers are bounded in size and time; log
 //! streams and uploads end when they end. For CoAP see [`crate::coap`].
 
+pub mod data;
 pub mod http;
 pub mod node;
 

@@ -82,6 +82,10 @@ pub struct Allow {
     pub http: Vec<String>,
     /// Directories of the node that the function may read.
     pub read: Vec<Directory>,
+    /// Whether it may read and write the key-value data of its app.
+    pub keyvalue: bool,
+    /// Names of secrets of its app that it may see.
+    pub secrets: Vec<String>,
 }
 
 /// One read-only directory.
@@ -170,6 +174,8 @@ impl FunctionSpec {
                         guest: directory.guest,
                     })
                     .collect(),
+                keyvalue: self.allow.keyvalue,
+                secrets: self.allow.secrets,
             },
         };
         spec.check()?;
@@ -204,6 +210,8 @@ impl From<&mote_core::spec::FunctionSpec> for FunctionSpec {
                         guest: grant.guest.clone(),
                     })
                     .collect(),
+                keyvalue: spec.allow.keyvalue,
+                secrets: spec.allow.secrets.clone(),
             },
             scale: Scale::from(&spec.scale),
             contract: program.contract,
@@ -256,10 +264,11 @@ mod tests {
     fn a_spec_survives_the_way_there_and_back() {
         let text = r#"{"memory":"16MiB","timeout":"2s","body":4096,"reuse":7,"observable":true,
             "env":{"ROOM":"kitchen"},"allow":{"http":["https://api.example.org"],
-            "read":[{"host":"/srv/data","guest":"/data"}]}}"#;
+            "read":[{"host":"/srv/data","guest":"/data"}],"keyvalue":true,"secrets":["KEY"]}}"#;
         let wire: FunctionSpec = serde_json::from_str(text).unwrap();
         let core = wire.clone().into_core(name()).unwrap();
         assert_eq!(core.limits.body_bytes, 4096);
+        assert!(core.allow.keyvalue && core.allow.secrets == ["KEY"]);
         assert_eq!(FunctionSpec::from(&core), wire);
         let again: FunctionSpec =
             serde_json::from_str(&serde_json::to_string(&wire).unwrap()).unwrap();

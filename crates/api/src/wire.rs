@@ -3,6 +3,8 @@
 //! Input refuses unknown keys, so a slip is an answer and not a silence. Output may grow: readers
 //! ignore keys they do not know.
 
+pub mod data;
+
 use mote_core::digest::Digest;
 use mote_core::error::{Error, ErrorKind};
 use mote_core::log::Level;

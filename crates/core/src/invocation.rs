@@ -100,17 +100,20 @@ pub enum Origin {
     Http,
     /// The CoAP door.
     Coap,
+    /// Another function of the same app.
+    Function,
 }
 
 impl Origin {
     /// Every origin.
-    pub const ALL: &'static [Origin] = &[Origin::Http, Origin::Coap];
+    pub const ALL: &'static [Origin] = &[Origin::Http, Origin::Coap, Origin::Function];
 
     /// The label in metrics and logs.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Http => "http",
             Self::Coap => "coap",
+            Self::Function => "function",
         }
     }
 }

@@ -7,6 +7,7 @@
 pub mod body;
 pub mod digest;
 pub mod error;
+pub mod host;
 pub mod invocation;
 pub mod key_value;
 pub mod log;

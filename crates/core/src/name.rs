@@ -55,6 +55,35 @@ impl FunctionName {
         &self.full[usize::from(self.dot) + 1..]
     }
 
+    /// The name of another function as this one says it: `resize`, or with its own app's name
+    /// `resize.home`. Fails with `BadRequest` when the text is not a name, and with `Forbidden`
+    /// when it names another app.
+    ///
+    /// ```
+    /// use mote_core::name::FunctionName;
+    /// let light: FunctionName = "light.home".parse().unwrap();
+    /// assert_eq!(light.sibling("resize").unwrap().full(), "resize.home");
+    /// assert_eq!(light.sibling("resize.home").unwrap().full(), "resize.home");
+    /// assert!(light.sibling("resize.office").is_err());
+    /// ```
+    pub fn sibling(&self, text: &str) -> Result<Self, Error> {
+        let Some((function, app)) = text.split_once('.') else {
+            return Self::new(text, self.app());
+        };
+        let name = Self::new(function, app)?;
+        if name.app() == self.app() {
+            return Ok(name);
+        }
+        let message = format!(
+            "function `{self}` of app `{}` may not call `{}` of app `{}`",
+            self.app(),
+            name.function(),
+            name.app()
+        );
+        Err(Error::new(ErrorKind::Forbidden, message)
+            .with_hint("only functions of the same app call each other; call others over HTTP, with `allow.http`"))
+    }
+
     /// `function.app`, also for the app `default`.
     pub fn full(&self) -> &str {
         &self.full
@@ -189,6 +218,28 @@ mod tests {
             if let Ok(name) = text.parse::<FunctionName>() {
                 prop_assert_eq!(&name.to_string().parse::<FunctionName>().unwrap(), &name);
                 prop_assert_eq!(name.full().parse::<FunctionName>().unwrap(), name);
+            }
+        }
+
+        #[test]
+        fn a_sibling_is_of_the_same_app_or_refused(
+            own in "[a-z]{1,3}\\.[a-z]{1,3}",
+            text in "\\PC{0,80}|[a-z]{1,3}(\\.[a-z]{1,3}){0,2}",
+        ) {
+            let own: FunctionName = own.parse().unwrap();
+            match own.sibling(&text) {
+                Ok(name) => {
+                    prop_assert_eq!(name.app(), own.app());
+                    prop_assert!(text == name.function() || text == name.full());
+                }
+                Err(error) if error.kind() == ErrorKind::Forbidden => {
+                    let other: FunctionName = text.parse().unwrap();
+                    prop_assert_ne!(other.app(), own.app());
+                }
+                Err(error) => {
+                    prop_assert_eq!(error.kind(), ErrorKind::BadRequest);
+                    prop_assert!(text.parse::<FunctionName>().is_err());
+                }
             }
         }
     }

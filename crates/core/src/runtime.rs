@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
+use crate::host::{Caller, Host};
 use crate::invocation::Invocation;
 use crate::log::LogSink;
 use crate::reply::Reply;
@@ -182,12 +183,23 @@ pub fn take(offered: &mut Option<Invocation>) -> Result<Invocation, Error> {
 /// What belongs to one call and not to the instance.
 #[derive(Clone)]
 pub struct CallContext {
+    /// What the call may reach, and where the guest's lines go.
+    pub host: Arc<dyn Host>,
+    /// The call, for what it asks of the host.
+    pub caller: Caller,
+}
+
+impl CallContext {
     /// Where the guest's lines go.
-    pub log: Arc<dyn LogSink>,
+    pub fn log(&self) -> Arc<dyn LogSink> {
+        Arc::clone(&self.host) as Arc<dyn LogSink>
+    }
 }
 
 impl std::fmt::Debug for CallContext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CallContext").finish_non_exhaustive()
+        f.debug_struct("CallContext")
+            .field("caller", &self.caller)
+            .finish_non_exhaustive()
     }
 }

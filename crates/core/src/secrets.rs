@@ -22,7 +22,8 @@ pub trait Secrets: Send + Sync {
     fn get(&self, app: &AppName, name: &str) -> Option<Arc<str>>;
 }
 
-/// The secrets as people manage them.
+/// The secrets as people manage them. After a dropped `set` or `remove` it is open whether it is in
+/// the file, in memory, or both.
 pub trait SecretStore: Secrets {
     /// The names of an app's secrets, in order.
     fn names(&self, app: &AppName) -> Vec<String>;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
 use crate::name::FunctionName;
+use crate::secrets::check_name;
 
 mod program;
 mod scale;
@@ -80,6 +81,10 @@ pub struct Grants {
     pub http: Vec<String>,
     /// Directories of the node that the guest may read.
     pub read: Vec<DirectoryGrant>,
+    /// Whether it may read and write the key-value data of its app.
+    pub keyvalue: bool,
+    /// Secrets of its app, by name, that it may see.
+    pub secrets: Vec<String>,
 }
 
 /// One read-only directory.
@@ -101,6 +106,8 @@ pub const BODY_BYTES_MAX: u64 = 256 << 20;
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 /// Most calls at once of one function.
 pub const CONCURRENCY_MAX: u32 = 10_000;
+/// Most secrets that a function may be granted.
+pub const SECRETS_MAX: usize = 256;
 /// Most environment variables, and most bytes of all of them.
 pub const ENV_MAX: (usize, usize) = (256, 64 << 10);
 
@@ -161,7 +168,21 @@ impl FunctionSpec {
                 )));
             }
         }
-        Ok(())
+        self.check_secrets()
+    }
+
+    fn check_secrets(&self) -> Result<(), Error> {
+        let names = &self.allow.secrets;
+        if names.len() > SECRETS_MAX {
+            let count = names.len();
+            return Err(bad(format!(
+                "allow.secrets names {count} secrets, more than {SECRETS_MAX}"
+            )));
+        }
+        names
+            .iter()
+            .try_for_each(|name| check_name(name))
+            .map_err(|error| error.context("allow.secrets"))
     }
 
     fn check_program(&self) -> Result<(), Error> {
@@ -271,6 +292,21 @@ mod tests {
                 .message()
                 .starts_with("concurrency = 0")
         );
+    }
+
+    #[test]
+    fn only_names_of_secrets_can_be_granted() {
+        let mut granted = spec();
+        granted.allow.secrets = vec!["MQTT_PASSWORD".to_owned()];
+        granted.check().unwrap();
+        granted.allow.secrets.push("mqtt.password".to_owned());
+        let error = granted.check().unwrap_err();
+        assert!(
+            error.message().starts_with("allow.secrets: secret name"),
+            "{error}"
+        );
+        granted.allow.secrets = vec!["A".to_owned(); SECRETS_MAX + 1];
+        assert!(granted.check().is_err());
     }
 
     #[test]

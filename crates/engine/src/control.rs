@@ -23,10 +23,11 @@ use tokio::time::Instant;
 use crate::admission::Gate;
 use crate::invoker::Invoker;
 use crate::logs::{LogTail, unix_ms};
-use crate::metrics::{Probe, page};
+use crate::metrics::{Family, Probe, page};
 use crate::plan::{Entry, FunctionState, Plan};
 use crate::pool::Pool;
 use crate::pool::group::{Group, GroupParts};
+use crate::siblings::FunctionHost;
 
 mod prepare;
 mod view;
@@ -67,6 +68,7 @@ struct Shared {
     ready: AtomicBool,
     draining: AtomicBool,
     probes: RwLock<Vec<Probe>>,
+    families: RwLock<Vec<Family>>,
 }
 
 impl Control {
@@ -81,6 +83,7 @@ impl Control {
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             probes: RwLock::default(),
+            families: RwLock::default(),
         };
         Self {
             shared: Arc::new(shared),
@@ -386,13 +389,12 @@ impl Control {
 
     /// The metrics page, OpenMetrics text.
     pub fn metrics(&self) -> String {
+        let probes = self.shared.probes.read();
+        let families = self.shared.families.read();
         page(
             &self.shared.invoker,
-            &self
-                .shared
-                .probes
-                .read()
-                .unwrap_or_else(PoisonError::into_inner),
+            &probes.unwrap_or_else(PoisonError::into_inner),
+            &families.unwrap_or_else(PoisonError::into_inner),
         )
     }
 
@@ -403,6 +405,15 @@ impl Control {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .extend(probes);
+    }
+
+    /// Adds values with labels to the metrics page.
+    pub fn add_families(&self, families: Vec<Family>) {
+        self.shared
+            .families
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(families);
     }
 
     /// Says that the doors are open.
@@ -479,11 +490,14 @@ impl Control {
             state: Arc::clone(&state),
             wake: Arc::clone(&self.shared.invoker.shared().wake),
         };
+        let id = old.map_or_else(
+            || FunctionId(self.shared.next_id.fetch_add(1, Ordering::Relaxed)),
+            |old| old.id,
+        );
+        let spec = Arc::new(version.spec.clone());
+        let host = FunctionHost::new(id, &spec, &state.log, &self.shared.invoker);
         Arc::new(Entry {
-            id: old.map_or_else(
-                || FunctionId(self.shared.next_id.fetch_add(1, Ordering::Relaxed)),
-                |old| old.id,
-            ),
+            id,
             name: version.spec.name.clone(),
             version: version.number,
             streams: prepared.streams(),
@@ -492,7 +506,8 @@ impl Control {
             gate: Gate::new(limits.concurrency, limits.queue),
             pool: Pool::new(Arc::clone(prepared), parts, Instant::now()),
             state,
-            spec: Arc::new(version.spec.clone()),
+            spec,
+            host: Arc::new(host),
         })
     }
 

@@ -21,3 +21,6 @@ pub mod pool;
 pub mod published;
 pub mod scale;
 pub mod scaler;
+pub mod siblings;
+mod spawned;
+mod waits;

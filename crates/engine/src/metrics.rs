@@ -38,8 +38,29 @@ impl fmt::Debug for Probe {
     }
 }
 
+/// Values of a part outside of the engine that differ in their labels. Their number is the part's to
+/// bound.
+pub struct Family {
+    /// Name without the `mote_` in front and without a `_total` at the end.
+    pub name: &'static str,
+    /// What they count, as a sentence without a full stop.
+    pub help: &'static str,
+    /// Whether they only rise.
+    pub counter: bool,
+    /// The names of the labels.
+    pub labels: &'static [&'static str],
+    /// Reads them: the value of each label, in the order of their names, and the number.
+    pub read: Box<dyn Fn() -> Vec<(Vec<String>, u64)> + Send + Sync>,
+}
+
+impl fmt::Debug for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Family").field(&self.name).finish()
+    }
+}
+
 /// The whole page.
-pub fn page(invoker: &Invoker, probes: &[Probe]) -> String {
+pub fn page(invoker: &Invoker, probes: &[Probe], families: &[Family]) -> String {
     let mut registry = Registry::with_prefix("mote");
     registry.register_collector(Box::new(Page {
         invoker: invoker.clone(),
@@ -54,6 +75,11 @@ pub fn page(invoker: &Invoker, probes: &[Probe]) -> String {
         probes
             .iter()
             .try_for_each(|probe| write_probe(&mut text, probe))
+    });
+    written = written.and_then(|()| {
+        families
+            .iter()
+            .try_for_each(|family| write_family(&mut text, family))
     });
     written.expect("writing to a string does not fail");
     text.push_str("# EOF\n");
@@ -70,14 +96,42 @@ fn write_probe(
     }: &Probe,
 ) -> fmt::Result {
     use fmt::Write as _;
-    let (kind, suffix) = if *counter {
+    let suffix = write_head(text, name, help, *counter)?;
+    writeln!(text, "mote_{name}{suffix} {}", read())
+}
+
+fn write_family(text: &mut String, family: &Family) -> fmt::Result {
+    use fmt::Write as _;
+    let Family { name, help, .. } = family;
+    let suffix = write_head(text, name, help, family.counter)?;
+    for (values, number) in (family.read)() {
+        write!(text, "mote_{name}{suffix}")?;
+        for (place, (label, value)) in family.labels.iter().zip(&values).enumerate() {
+            let before = if place == 0 { '{' } else { ',' };
+            let value = value.replace('\\', "\\\\").replace('"', "\\\"");
+            write!(text, "{before}{label}=\"{}\"", value.replace('\n', "\\n"))?;
+        }
+        writeln!(text, "}} {number}")?;
+    }
+    Ok(())
+}
+
+/// What stands in front of a metric; returns the end of its name.
+fn write_head(
+    text: &mut String,
+    name: &str,
+    help: &str,
+    counter: bool,
+) -> Result<&'static str, fmt::Error> {
+    use fmt::Write as _;
+    let (kind, suffix) = if counter {
         ("counter", "_total")
     } else {
         ("gauge", "")
     };
     writeln!(text, "# HELP mote_{name} {help}.")?;
     writeln!(text, "# TYPE mote_{name} {kind}")?;
-    writeln!(text, "mote_{name}{suffix} {}", read())
+    Ok(suffix)
 }
 
 #[derive(Debug)]
@@ -176,6 +230,11 @@ impl Collector for Page {
                 "calls_waiting",
                 "Calls that wait for room on the node",
                 shared.gate.waiting().into(),
+            ),
+            (
+                "calls_handed_over",
+                "Calls that functions handed over to the node and that have not ended",
+                i64::try_from(shared.spawned.count()).unwrap_or(i64::MAX),
             ),
         ] {
             encoder

@@ -20,6 +20,7 @@ use crate::logs::FunctionLog;
 use crate::outcome::Counters;
 use crate::pool::Pool;
 use crate::published::PublishedSet;
+use crate::siblings::FunctionHost;
 
 /// What exists on this node, and how to reach it.
 #[derive(Debug, Default)]
@@ -116,6 +117,8 @@ pub struct Entry {
     pub pool: Pool,
     /// What outlives a version.
     pub state: Arc<FunctionState>,
+    /// What its calls may reach.
+    pub(crate) host: Arc<FunctionHost>,
 }
 
 /// What belongs to a function over all of its versions.

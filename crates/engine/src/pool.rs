@@ -16,6 +16,7 @@ mod single;
 
 use self::group::{Group, GroupParts, SeatLease};
 use self::single::{Single, SingleLease};
+use crate::waits::Hands;
 
 /// The instances of one version of a function.
 #[derive(Debug)]
@@ -56,12 +57,13 @@ impl Pool {
         }
     }
 
-    /// A slot of an instance, started if need be. Fails with what starting fails with. Cancel-safe.
-    pub async fn lease(&self, now: Instant) -> Result<Lease, Error> {
+    /// A slot of an instance, started if need be. Fails with what starting fails with, and when a
+    /// call with these hands may not wait. Cancel-safe.
+    pub(crate) async fn lease(&self, now: Instant, hands: &Hands<'_>) -> Result<Lease, Error> {
         match self {
             Self::Single(single) => single.lease(now).await.map(Lease::Single),
             // Boxed, so that calls in the node do not carry the room for it along.
-            Self::Group(group) => Box::pin(group.lease()).await.map(Lease::Seat),
+            Self::Group(group) => Box::pin(group.lease(hands)).await.map(Lease::Seat),
         }
     }
 

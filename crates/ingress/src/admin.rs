@@ -6,9 +6,11 @@
 
 mod artifacts;
 mod functions;
+mod key_value;
 mod logs;
 mod node;
 mod reply;
+mod secrets;
 mod serve;
 mod token;
 
@@ -18,6 +20,8 @@ use std::time::Duration;
 use axum::Router;
 use mote_api::wire;
 use mote_core::error::{Error, ErrorKind};
+use mote_core::key_value::KeyValueAdmin;
+use mote_core::secrets::SecretStore;
 use mote_engine::control::Control;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -75,14 +79,30 @@ impl std::fmt::Debug for AdminConfig {
     }
 }
 
+/// What apps keep on a node.
+#[derive(Clone)]
+pub struct Data {
+    /// Their key-value data.
+    pub key_value: Arc<dyn KeyValueAdmin>,
+    /// Their secrets.
+    pub secrets: Arc<dyn SecretStore>,
+}
+
+impl std::fmt::Debug for Data {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Data").finish_non_exhaustive()
+    }
+}
+
 /// Serves the admin API until `shutdown`, then lets requests end within the grace.
 pub async fn run(
     listener: TcpListener,
     control: Control,
+    data: Data,
     config: AdminConfig,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let admin = Admin::new(control, config, shutdown);
+    let admin = Admin::new(control, data, config, shutdown);
     let (router, _) = router(admin.clone());
     serve::run(listener, router, &admin).await;
     Ok(())
@@ -102,6 +122,7 @@ const STREAMS_MAX: usize = 24;
 #[derive(Clone)]
 pub(crate) struct Admin {
     control: Control,
+    data: Data,
     config: Arc<AdminConfig>,
     shutdown: CancellationToken,
     changes: Arc<Semaphore>,
@@ -110,9 +131,10 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
-    fn new(control: Control, config: AdminConfig, shutdown: CancellationToken) -> Self {
+    fn new(control: Control, data: Data, config: AdminConfig, shutdown: CancellationToken) -> Self {
         Self {
             control,
+            data,
             config: Arc::new(config),
             shutdown,
             changes: Arc::new(Semaphore::new(CHANGES_MAX)),
@@ -194,6 +216,12 @@ fn routes() -> OpenApiRouter<Admin> {
         .routes(routes!(functions::rescale))
         .routes(routes!(logs::logs))
         .routes(routes!(artifacts::put))
+        .routes(routes!(key_value::usage))
+        .routes(routes!(key_value::buckets, key_value::clear_app))
+        .routes(routes!(key_value::keys, key_value::clear_bucket))
+        .routes(routes!(key_value::get, key_value::set, key_value::remove))
+        .routes(routes!(secrets::list))
+        .routes(routes!(secrets::set, secrets::remove))
 }
 
 /// The routes with what stands around all of them.

@@ -68,6 +68,11 @@ impl Workers {
         NonZeroUsize::new(self.all.len()).unwrap_or(NonZeroUsize::MIN)
     }
 
+    /// The runtimes of all of them, for what need not stay on one.
+    pub fn handles(&self) -> impl Iterator<Item = Handle> {
+        self.all.iter().map(|worker| worker.handle.clone())
+    }
+
     /// The runtime of one of them, round and round.
     pub(crate) fn handle(&self, number: usize) -> &Handle {
         &self.all[number % self.all.len()].handle

@@ -9,6 +9,7 @@ mod config;
 mod deploy;
 mod flags;
 mod invoke;
+mod kv;
 mod logs;
 mod ls;
 mod observe;
@@ -16,10 +17,12 @@ mod output;
 mod rm;
 mod rollback;
 mod scale;
+mod secret;
 mod show;
 mod status;
 mod target;
 mod up;
+mod value;
 mod wipe;
 
 use std::process::ExitCode;
@@ -63,6 +66,12 @@ enum Command {
     Scale(scale::Scale),
     /// Print what a function wrote.
     Logs(logs::Logs),
+    /// Look at and clean up the key-value data of apps.
+    #[command(subcommand)]
+    Kv(kv::Kv),
+    /// Set and remove the secrets of apps.
+    #[command(subcommand)]
+    Secret(secret::Secret),
     /// Show how the node is.
     Status(status::Status),
     /// Remove every function.
@@ -93,6 +102,8 @@ impl Cli {
             Command::Rollback(rollback) => wait(rollback.run())?,
             Command::Scale(scale) => wait(scale.run())?,
             Command::Logs(logs) => wait(logs.run())?,
+            Command::Kv(kv) => wait(kv.run())?,
+            Command::Secret(secret) => wait(secret.run())?,
             Command::Status(status) => wait(status.run())?,
             Command::Wipe(wipe) => wait(wipe.run())?,
             Command::Config(config) => config.run()?,

@@ -11,6 +11,7 @@ mod logging;
 mod memory;
 mod report;
 mod serve;
+mod stored;
 
 use std::process::ExitCode;
 

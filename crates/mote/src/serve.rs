@@ -1,7 +1,8 @@
 //! The wiring: the one place that knows every part of a node.
 //!
-//! Order of a start: log, data folder, runtime, doors bound, functions brought back, addresses said,
-//! served. Order of a stop: not ready, doors closed, calls under way finished within the grace.
+//! Order of a start: log, data folder, databases, runtime, doors bound, functions brought back, addresses said,
+//! served. Order of a stop: not ready, doors closed, calls under way finished within the grace,
+//! key-value data synced.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,7 +17,7 @@ use mote_engine::control::{Control, Parts};
 use mote_engine::invoker::{Invoker, NodeLimits};
 use mote_engine::metrics::Probe;
 use mote_engine::{eviction, scaler};
-use mote_ingress::admin::{self, AdminConfig};
+use mote_ingress::admin::{self, AdminConfig, Data};
 use mote_ingress::workers::Workers;
 use mote_ingress::{coap, http};
 use mote_runtimes::container::{self, Containers};
@@ -26,7 +27,6 @@ use mote_runtimes::trees::Trees;
 use mote_runtimes::wasm::{self, CompileLimits, Wasm};
 use mote_store::artifacts::Artifacts;
 use mote_store::data_dir::DataDir;
-use mote_store::registry::RedbRegistry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -36,13 +36,15 @@ use crate::config::Config;
 use crate::config::value::CoapEcho;
 use crate::listening::{Listening, bind_error};
 use crate::memory;
+use crate::stored::Stored;
 
 /// Runs a node until it is told to stop.
 pub(crate) async fn run(config: Config) -> Result<(), Error> {
     let stop = stop_signal()?;
     let data_dir = DataDir::open(&config.data_dir)?;
     let token = data_dir.token()?;
-    let control = control(&config, &data_dir)?;
+    let stored = Stored::open(&config, &data_dir).await?;
+    let control = control(&config, &data_dir, &stored)?;
 
     let doors = Doors::bind(&config).await?;
     let listening = doors.listening(token.path)?;
@@ -64,12 +66,13 @@ pub(crate) async fn run(config: Config) -> Result<(), Error> {
     let workers = Workers::start(config.workers)
         .map_err(|error| internal("cannot start the threads that serve calls", &error))?;
     let shutdown = CancellationToken::new();
-    let mut parts = doors.run(&config, admin, &control, &workers, &shutdown);
+    let mut parts = doors.run(&config, admin, &control, stored.data(), &workers, &shutdown);
     let limits = eviction::Limits {
         bytes_max: config.images_bytes_max,
         idle_max: config.image_idle,
     };
     let invoker = control.invoker().clone();
+    invoker.set_runners(workers.handles());
     parts.spawn(run_eviction(limits, invoker.clone(), shutdown.clone()));
     parts.spawn(run_scaler(invoker, shutdown.clone()));
 
@@ -84,12 +87,14 @@ pub(crate) async fn run(config: Config) -> Result<(), Error> {
     tell_systemd(&[sd_notify::NotifyState::Stopping]);
     drop(announced);
     shutdown.cancel();
-    drain(parts, config.drain).await;
+    drain(parts, control.invoker(), config.drain).await;
+    control.invoker().end_spawned().await;
     control.close().await;
+    stored.close().await;
     result
 }
 
-fn control(config: &Config, data_dir: &DataDir) -> Result<Control, Error> {
+fn control(config: &Config, data_dir: &DataDir, stored: &Stored) -> Result<Control, Error> {
     let wasm = Wasm::new(wasm::Config {
         images: data_dir.images(),
         shards: config.workers.get(),
@@ -131,7 +136,7 @@ fn control(config: &Config, data_dir: &DataDir) -> Result<Control, Error> {
         ),
     ]);
     let parts = Parts {
-        registry: Arc::new(RedbRegistry::open(data_dir)?),
+        registry: stored.registry.clone(),
         artifacts: Arc::new(Artifacts::open(data_dir)?),
         runtimes,
         memory,
@@ -147,6 +152,8 @@ fn control(config: &Config, data_dir: &DataDir) -> Result<Control, Error> {
     let unix_ms = u64::try_from(since.as_millis()).unwrap_or_default();
     let control = Control::new(parts, Invoker::new(limits, node, unix_ms));
     control.add_probes(probes.into());
+    control.add_probes(stored.probes());
+    control.add_families(stored.families());
     Ok(control)
 }
 
@@ -216,6 +223,7 @@ impl Doors {
         config: &Config,
         admin: AdminConfig,
         control: &Control,
+        data: Data,
         workers: &Workers,
         shutdown: &CancellationToken,
     ) -> JoinSet<Result<(), Error>> {
@@ -245,6 +253,7 @@ impl Doors {
             parts.spawn(admin::run(
                 listener,
                 control.clone(),
+                data,
                 admin,
                 shutdown.clone(),
             ));
@@ -377,8 +386,11 @@ fn part_ended(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Resul
     }
 }
 
-async fn drain(mut parts: JoinSet<Result<(), Error>>, grace: Duration) {
-    let all = async { while parts.join_next().await.is_some() {} };
+async fn drain(mut parts: JoinSet<Result<(), Error>>, invoker: &Invoker, grace: Duration) {
+    let all = async {
+        while parts.join_next().await.is_some() {}
+        invoker.drain().await;
+    };
     if tokio::time::timeout(grace, all).await.is_err() {
         tracing::warn!(
             ?grace,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use mote_core::body::Body;
 use mote_core::digest::Digest;
+use mote_core::host::{Alone, Caller, Host};
 use mote_core::invocation::{FunctionId, Invocation, InvocationId, Meta, Origin};
 use mote_core::log::{Level, LogSink};
 use mote_core::runtime::{Artifact, CallContext, Instance, Runtime};
@@ -73,13 +74,14 @@ fn main() -> ExitCode {
 
 /// The mean time of a call.
 async fn measure(instance: &dyn Instance, time: Duration) -> Duration {
-    let log: Arc<dyn LogSink> = Arc::new(Nowhere);
+    let host: Arc<dyn Host> = Arc::new(Alone(Arc::new(Nowhere)));
     let start = Instant::now();
     let mut calls = 0;
     while start.elapsed() < time {
         for _ in 0..1000 {
             let context = CallContext {
-                log: Arc::clone(&log),
+                host: Arc::clone(&host),
+                caller: Caller::root(Duration::from_secs(10)),
             };
             instance
                 .call(&mut Some(invocation()), context)

@@ -3,7 +3,12 @@
 //! The artifact's bytes are not read: what a call does is said by its path.
 //! `/sleep/MS` answers after so many milliseconds, `/status/N` answers with that status, `/fail`
 //! fails like a trap, `/panic` panics, `/publish` publishes its body, `/size/N` answers N bytes;
-//! everything else echoes the body. Instances outside of the node, see [`Fake::with_instances`],
+//! everything else echoes the body.
+//!
+//! `/call/NAME/REST` calls the sibling NAME with the path `/REST` and answers what that answers,
+//! `/start/N/NAME/REST` starts N such calls and answers how many were answered with 2xx,
+//! `/spawn/NAME/REST` hands one over and answers its id. Where that fails, the status is the
+//! error's, and the body its message. Instances outside of the node, see [`Fake::with_instances`],
 //! also know `/die`, which ends the instance with the call, and answer with their number in the
 //! header `instance`.
 
@@ -12,9 +17,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, Method, StatusCode};
 use mote_core::body::Body;
 use mote_core::error::{Error, ErrorKind};
+use mote_core::host::SiblingRequest;
 use mote_core::invocation::Invocation;
 use mote_core::log::Level;
 use mote_core::reply::Reply;
@@ -137,6 +143,48 @@ impl Prepared for FakeFunction {
     }
 }
 
+/// What a call of siblings comes to.
+async fn siblings(
+    verb: &str,
+    path: &str,
+    context: &CallContext,
+) -> Result<(StatusCode, Bytes), Error> {
+    let rest = &path[verb.len() + 2..];
+    let (count, rest) = match verb {
+        "start" => rest.split_once('/').unwrap_or_default(),
+        _ => ("1", rest),
+    };
+    let (function, rest) = rest.split_once('/').unwrap_or((rest, ""));
+    let request = || SiblingRequest {
+        function: function.to_owned(),
+        method: Method::POST,
+        target: format!("/{rest}"),
+        headers: HeaderMap::new(),
+        body: Bytes::from_static(b"from a sibling"),
+    };
+    let (host, caller) = (&context.host, &context.caller);
+    match verb {
+        "call" => {
+            let reply = host.call(caller, request()).await?;
+            Ok((reply.status, reply.body))
+        }
+        "spawn" => {
+            let id = host.spawn(caller, request())?;
+            Ok((StatusCode::OK, Bytes::from(id.to_string())))
+        }
+        _ => {
+            let count: usize = count.parse().unwrap_or_default();
+            let calls: Vec<_> = (0..count).map(|_| host.start(caller, request())).collect();
+            let mut answered = 0;
+            for call in calls {
+                let reply = call.await;
+                answered += u32::from(reply.is_ok_and(|reply| reply.status.is_success()));
+            }
+            Ok((StatusCode::OK, Bytes::from(answered.to_string())))
+        }
+    }
+}
+
 struct FakeInstance {
     counts: Arc<Counts>,
     body_bytes: u64,
@@ -163,7 +211,7 @@ impl Instance for FakeInstance {
                 parts.next().unwrap_or_default(),
             );
             let number: u64 = number.parse().unwrap_or_default();
-            context.log.line(invocation.id, Level::Info, &path);
+            context.host.line(invocation.id, Level::Info, &path);
             let mut reply = Reply::ok(invocation.body.collect(self.body_bytes).await?);
             if let Some(content_type) = invocation.meta.headers.get(http::header::CONTENT_TYPE) {
                 reply
@@ -172,6 +220,15 @@ impl Instance for FakeInstance {
             }
             reply.headers.insert("instance", self.number.into());
             match verb {
+                "call" | "start" | "spawn" => {
+                    let answer = siblings(verb, &path, &context).await;
+                    let (status, body) = answer.unwrap_or_else(|error| {
+                        let message = Bytes::from(error.message().to_owned());
+                        (error.kind().http_status(), message)
+                    });
+                    reply.status = status;
+                    reply.body = Body::Bytes(body);
+                }
                 "die" => {
                     self.dead.send_replace(true);
                     return Err(Error::new(ErrorKind::FunctionFailed, "the instance died"));

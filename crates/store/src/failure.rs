@@ -22,22 +22,22 @@ pub(crate) fn io(doing: impl Display, error: &io::Error) -> Error {
     }
 }
 
-/// Turns a database error into the error table's words.
-pub(crate) fn database(doing: impl Display, error: &redb::Error) -> Error {
+/// Turns a database error into the error table's words. `repair` is what to do about a file that is
+/// damaged.
+pub(crate) fn database(doing: impl Display, error: &redb::Error, repair: &'static str) -> Error {
     match error {
         redb::Error::Io(cause) => io(doing, cause),
         redb::Error::Corrupted(_) => {
-            Error::new(ErrorKind::Internal, format!("{doing}: {error}")).with_hint(
-                "restore `registry.redb` from a backup, or move it away and deploy the functions again",
-            )
+            Error::new(ErrorKind::Internal, format!("{doing}: {error}")).with_hint(repair)
         }
         redb::Error::UpgradeRequired(_) => {
             Error::new(ErrorKind::Unsupported, format!("{doing}: {error}"))
                 .with_hint("start the version of mote that wrote this data folder")
         }
-        redb::Error::DatabaseAlreadyOpen => {
-            Error::new(ErrorKind::Conflict, format!("{doing}: another process has it open"))
-        }
+        redb::Error::DatabaseAlreadyOpen => Error::new(
+            ErrorKind::Conflict,
+            format!("{doing}: another process has it open"),
+        ),
         redb::Error::ValueTooLarge(_) => {
             Error::new(ErrorKind::TooLarge, format!("{doing}: {error}"))
         }

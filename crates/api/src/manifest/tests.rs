@@ -26,6 +26,8 @@ reuse = 3
 env = { ROOM = "kitchen" }
 allow.http = ["https://api.example.org"]
 allow.read = [{ host = "/srv/data", guest = "/data" }]
+allow.keyvalue = true
+allow.secrets = ["MQTT_PASSWORD"]
 
 [function.alarm]
 source = "./build/alarm.wasm"
@@ -46,6 +48,8 @@ fn a_whole_manifest_is_read() {
     assert_eq!(light.spec.limits.log_bytes, 4096);
     assert_eq!(light.spec.env["ROOM"], "kitchen");
     assert_eq!(light.spec.allow.read[0].guest, "/data");
+    assert!(light.spec.allow.keyvalue);
+    assert_eq!(light.spec.allow.secrets, ["MQTT_PASSWORD"]);
     assert!(light.spec.observable);
     assert_eq!(light.spec.reuse, 3);
 }
@@ -207,6 +211,12 @@ fn mistakes_are_named_with_line_and_remedy() {
         BadRequest,
         "line 4: unknown field `net`",
         "",
+    );
+    refused(
+        &light("allow.secrets = [\"mqtt password\"]"),
+        BadRequest,
+        "line 2: function `light`: allow.secrets: secret name `mqtt password`",
+        "capital letters",
     );
     refused(
         &light("memory = \"5GiB\""),

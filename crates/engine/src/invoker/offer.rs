@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use mote_core::error::{Error, ErrorKind};
 use mote_core::invocation::Invocation;
-use mote_core::log::LogSink;
 use mote_core::reply::Reply;
 use mote_core::runtime::CallContext;
 use tokio::time::Instant;
 
 use crate::plan::Entry;
 use crate::pool::Lease;
+use crate::waits::Hands;
 
 /// How many instances of a group a call is offered.
 const OFFERS_MAX: u32 = 3;
@@ -20,7 +20,9 @@ const OFFERS_MAX: u32 = 3;
 pub(super) async fn offer(
     entry: &Arc<Entry>,
     mut offered: Option<Invocation>,
+    context: CallContext,
     mut lease: Lease,
+    hands: Hands<'_>,
     started: Instant,
 ) -> Result<(Reply, Lease), Error> {
     for offers_left in (0..OFFERS_MAX).rev() {
@@ -28,7 +30,7 @@ pub(super) async fn offer(
             let budget = invocation.budget.min(entry.spec.limits.timeout);
             invocation.budget = budget.saturating_sub(started.elapsed());
         }
-        let called = lease.instance().call(&mut offered, context(entry)).await;
+        let called = lease.instance().call(&mut offered, context.clone()).await;
         let Lease::Seat(seat) = lease else {
             break;
         };
@@ -44,17 +46,10 @@ pub(super) async fn offer(
                     && error.kind() != ErrorKind::Overloaded =>
             {
                 seat.distrust(error);
-                lease = entry.pool.lease(Instant::now()).await?;
+                lease = entry.pool.lease(Instant::now(), &hands).await?;
             }
             Err(error) => return Err(error),
         }
     }
     Err(Error::new(ErrorKind::Internal, "no instance took the call"))
-}
-
-/// What an instance is told beside the call.
-pub(super) fn context(entry: &Entry) -> CallContext {
-    CallContext {
-        log: Arc::clone(&entry.state.log) as Arc<dyn LogSink>,
-    }
 }

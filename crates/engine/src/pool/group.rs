@@ -23,8 +23,10 @@ use tokio::time::Instant;
 
 use super::member::{Member, Seat};
 use crate::health::Health;
+use crate::invoker::circle;
 use crate::plan::FunctionState;
 use crate::scale::{Ceiling, Reason, Sample, Trial};
+use crate::waits::Hands;
 
 mod adjust;
 mod start;
@@ -151,10 +153,12 @@ impl Group {
     }
 
     /// A slot of an instance. Waits until there is one; fails when starting one failed and nothing
-    /// else could serve the call, when too many died lately, and when memory is short. Cancel-safe.
-    pub async fn lease(&self) -> Result<SeatLease, Error> {
+    /// else could serve the call, when too many died lately, when memory is short, and when waiting
+    /// with these hands could last for ever. Cancel-safe.
+    pub(crate) async fn lease(&self, hands: &Hands<'_>) -> Result<SeatLease, Error> {
         let shared = &self.shared;
         let mut waiting: Option<Waiting<'_>> = None;
+        let mut registered = None;
         loop {
             let mut changed = std::pin::pin!(shared.changed.notified());
             changed.as_mut().enable();
@@ -166,6 +170,10 @@ impl Group {
                         continue;
                     }
                 }
+            }
+            if registered.is_none() {
+                let slot = hands.wait_for_slot();
+                registered = Some(slot.map_err(|_| circle(&shared.parts.name, "instance"))?);
             }
             shared.adjust(Instant::now());
             shared.parts.wake.notify_one();

@@ -74,6 +74,11 @@ impl Show {
                         .collect(),
                 ),
             ),
+            (
+                "allow.keyvalue",
+                if spec.allow.keyvalue { "yes" } else { "no" }.to_owned(),
+            ),
+            ("allow.secrets", list(spec.allow.secrets.clone())),
             ("state", function.state.clone()),
             ("isolation", function.isolation.clone()),
             ("running", function.in_flight.to_string()),

@@ -23,7 +23,8 @@ impl Wipe {
     pub(super) async fn run(self) -> Result<(), Error> {
         let client = self.target.client()?;
         if !self.yes {
-            confirm(&client.node().admin)?;
+            let what = format!("every function of {}", client.node().admin);
+            confirm(&what, WIPE_WORD)?;
         }
         let count = client.wipe().await?;
         say(&format!("removed {count} functions"));
@@ -31,20 +32,19 @@ impl Wipe {
     }
 }
 
-fn confirm(node: &str) -> Result<(), Error> {
-    let refused = |message: &'static str| {
+/// Asks whether something may be removed: goes on when the answer is the word.
+pub(super) fn confirm(what: &str, word: &str) -> Result<(), Error> {
+    let refused = |message: String| {
         Err(Error::new(ErrorKind::BadRequest, message)
-            .with_hint("give --yes to wipe without being asked"))
+            .with_hint(format!("give --yes to {word} without being asked")))
     };
     if !std::io::stdin().is_terminal() {
-        return refused("nobody is there to confirm a wipe");
+        return refused(format!("nobody is there to confirm a {word}"));
     }
-    say(&format!(
-        "this removes every function of {node}; write `{WIPE_WORD}` to go on:"
-    ));
+    say(&format!("this removes {what}; write `{word}` to go on:"));
     let mut answer = String::new();
     match std::io::stdin().read_line(&mut answer) {
-        Ok(_) if answer.trim() == WIPE_WORD => Ok(()),
-        _ => refused("the wipe was not confirmed"),
+        Ok(_) if answer.trim() == word => Ok(()),
+        _ => refused(format!("the {word} was not confirmed")),
     }
 }

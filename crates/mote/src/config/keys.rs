@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mote_core::error::Error;
+use mote_store::key_value::Synced;
 
 use super::Settings;
 use super::value::{CoapEcho, LogFormat, Value, default_data_dir, wildcard};
@@ -116,6 +117,14 @@ keys! {
     more body_timeout: Duration = "30s";
     /// How long an open connection may be idle.
     more idle_timeout: Duration = "75s";
+    /// Key-value data that one app may keep: keys, values, and 64 bytes for each key.
+    more kv_app_bytes_max: u64 = "16MiB";
+    /// Keys that one app may keep.
+    more kv_app_keys_max: u32 = 100_000;
+    /// Key-value data that all apps together may keep.
+    more kv_bytes_max: u64 = "1GiB";
+    /// Apps whose key-value data is on the disk before a write is acknowledged, instead of a second later: `none`, `all`, or names with commas.
+    more kv_synced: Synced = "none";
     /// How long calls may go on after the node was told to stop.
     more drain: Duration = "10s";
     /// Which CoAP clients must prove their address before large answers: `private-exempt`, `always` or `never`.

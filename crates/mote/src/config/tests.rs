@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use mote_core::error::Error;
+use mote_store::key_value::Synced;
 
 use super::{Config, Flags, KEYS, Settings};
 
@@ -115,10 +116,26 @@ fn mistakes_are_named_with_their_origin() {
         "coap_block_size",
         "power of two",
     );
+    for apps in ["", "home,", "Home", "home;shop"] {
+        let file = format!("kv_synced = \"{apps}\"");
+        refused(gather(&file, &[], &[]), "kv_synced", "`none`, `all`");
+    }
     for level in ["loud", "info,", "mote_engine=inf", ""] {
         let file = format!("log_level = \"{level}\"");
         refused(gather(&file, &[], &[]), "log_level", "trace");
     }
+}
+
+#[test]
+fn apps_whose_data_is_synced_are_named() {
+    let read = |text: &str| {
+        let file = format!("kv_synced = \"{text}\"");
+        config(&file, &[], &[]).kv_synced
+    };
+    assert_eq!(config("", &[], &[]).kv_synced, Synced::None);
+    assert_eq!(read("all"), Synced::All);
+    let apps = ["home", "shop"].map(|name| name.parse().unwrap());
+    assert_eq!(read("shop, home"), Synced::Apps(apps.into()));
 }
 
 #[test]

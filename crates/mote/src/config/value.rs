@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use mote_api::units::{Period, Size};
 use mote_core::error::{Error, ErrorKind};
+use mote_store::key_value::Synced;
 
 use super::{Origin, Setting};
 
@@ -194,6 +195,21 @@ impl Value for CoapEcho {
             "always" => Ok(Self::Always),
             "never" => Ok(Self::Never),
             _ => Err(bad(key, setting, "`private-exempt`, `always` or `never`")),
+        }
+    }
+}
+
+impl Value for Synced {
+    fn read(key: &str, setting: &Setting) -> Result<Self, Error> {
+        match setting.text.as_str() {
+            "none" => Ok(Self::None),
+            "all" => Ok(Self::All),
+            names => {
+                let apps: Result<_, _> = names.split(',').map(|name| name.trim().parse()).collect();
+                let expected = "`none`, `all`, or names of apps such as \"home,shop\"";
+                apps.map(Self::Apps)
+                    .map_err(|_| bad(key, setting, expected))
+            }
         }
     }
 }

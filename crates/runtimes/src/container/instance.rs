@@ -116,13 +116,13 @@ impl Instance for Container {
     ) -> BoxFuture<'a, Result<Reply, Error>> {
         Box::pin(async move {
             if let Some(invocation) = offered.as_ref() {
-                self.lines.belong(invocation.id, &context.log);
+                self.lines.belong(invocation.id, &context.log());
             }
             let limit = self.spec.limits.body_bytes;
             let call = async {
                 match &self.talk {
                     Talk::Http(client) => client.call(offered, limit).await,
-                    Talk::Lambda(api) => api.call(offered, limit, &context.log).await,
+                    Talk::Lambda(api) => api.call(offered, limit, &context.log()).await,
                 }
             };
             let mut call = std::pin::pin!(call);

@@ -13,6 +13,7 @@ use http::{HeaderMap, Method};
 use mote_core::body::Body;
 use mote_core::digest::Digest;
 use mote_core::error::{Error, ErrorKind};
+use mote_core::host::{Alone, Caller};
 use mote_core::invocation::{FunctionId, Invocation, InvocationId, Meta, Origin};
 use mote_core::log::{Level, LogSink};
 use mote_core::runtime::{Artifact, CallContext, Instance, Prepared, Runtime as _};
@@ -139,7 +140,8 @@ impl Node {
             hops: 0,
         });
         let context = CallContext {
-            log: Arc::clone(&self.log) as _,
+            host: Arc::new(Alone(Arc::clone(&self.log) as _)),
+            caller: Caller::root(Duration::from_secs(10)),
         };
         let reply = instance.call(&mut offered, context);
         let reply = timeout(Duration::from_secs(20), reply)

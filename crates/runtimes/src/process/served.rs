@@ -242,7 +242,7 @@ impl Instance for Watch {
             }
             let oom_kills = served.oom_kills.load(Ordering::Relaxed);
             if let Some(invocation) = &offered {
-                served.output.attach(&context.log, invocation.id);
+                served.output.attach(&context.log(), invocation.id);
             }
             let budget = offered.as_ref().map_or(Duration::ZERO, |call| call.budget);
             let mut watched = Watched {
@@ -253,13 +253,13 @@ impl Instance for Watch {
             let limit = served.spec.limits.body_bytes;
             let called = match &served.contract {
                 Running::Http(client) => client.call(offered, limit).await,
-                Running::Lambda(api) => api.call(offered, limit, &context.log).await,
+                Running::Lambda(api) => api.call(offered, limit, &context.log()).await,
                 Running::Zygote(zygote) => {
                     let limits = CallLimits {
                         body_bytes: limit,
                         log_bytes: served.spec.limits.log_bytes,
                     };
-                    zygote.call(offered, &context.log, limits).await
+                    zygote.call(offered, &context.log(), limits).await
                 }
             };
             watched.ended = true;

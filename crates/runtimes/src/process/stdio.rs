@@ -104,7 +104,7 @@ impl Stdio {
         env.extend(self.plan.env.iter().cloned());
         let body = std::mem::take(&mut invocation.body).collect(limit).await?;
         let output = Output::new(self.spec.limits.log_bytes);
-        output.attach(&context.log, invocation.id);
+        output.attach(&context.log(), invocation.id);
 
         let cgroup = self.cgroup()?;
         let (running, pipes) = self.spawn(env, &cgroup).await?;

@@ -46,7 +46,7 @@ pub(super) async fn call(
     let spec = &loaded.function.spec;
     let limit = usize::try_from(spec.limits.body_bytes).unwrap_or(usize::MAX);
     let body = invocation.body.collect(spec.limits.body_bytes).await?;
-    let call = Call::new(invocation.id, invocation.meta, context.log, spec);
+    let call = Call::new(invocation.id, invocation.meta, context, spec);
     let output = MemoryOutputPipe::new(limit);
     let mut store = loaded.fresh_store(shard, call)?;
     let command = command_context(store.data(), MemoryInputPipe::new(body), output.clone());

@@ -25,7 +25,7 @@ pub(super) async fn call(
 ) -> Result<Reply, Error> {
     let spec = &loaded.function.spec;
     let body = invocation.body.collect(spec.limits.body_bytes).await?;
-    let call = Call::new(invocation.id, invocation.meta, context.log, spec);
+    let call = Call::new(invocation.id, invocation.meta, context, spec);
     let (mut store, warm) = loaded.store(shard, call)?;
     let meter = Arc::clone(&store.data().meter);
     let done = {

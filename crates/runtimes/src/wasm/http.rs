@@ -45,7 +45,7 @@ pub(super) async fn call(
 ) -> Result<Reply, Error> {
     let spec = &loaded.function.spec;
     let request = request(&invocation.meta, invocation.body, spec.limits.body_bytes)?;
-    let call = Call::new(invocation.id, invocation.meta, context.log, spec);
+    let call = Call::new(invocation.id, invocation.meta, context, spec);
     let (mut store, warm) = loaded.store(shard, call)?;
     let (sender, mut receiver) = oneshot::channel::<Response_>();
 

@@ -9,6 +9,7 @@ use ::http::uri::PathAndQuery;
 use ::http::{HeaderMap, Method};
 use mote_core::body::Body;
 use mote_core::error::{Error, ErrorKind};
+use mote_core::host::{Alone, Caller};
 use mote_core::invocation::{Invocation, InvocationId, Meta};
 use mote_core::log::{Level, LogSink};
 use mote_core::reply::Reply;
@@ -356,7 +357,10 @@ fn trial_call(spec: &FunctionSpec) -> Call {
             node: 0,
         },
         meta,
-        Arc::new(Nowhere),
+        CallContext {
+            host: Arc::new(Alone(Arc::new(Nowhere))),
+            caller: Caller::root(spec.limits.timeout),
+        },
         spec,
     )
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 use mote_core::invocation::{InvocationId, Meta};
-use mote_core::log::{Level, LogSink};
+use mote_core::log::Level;
+use mote_core::runtime::CallContext;
 use mote_core::spec::FunctionSpec;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline};
@@ -39,7 +40,7 @@ pub(super) struct CallState {
 pub(super) struct Call {
     pub(super) id: InvocationId,
     pub(super) meta: Meta,
-    sink: Arc<dyn LogSink>,
+    pub(super) context: CallContext,
     /// Most calls write nothing.
     log: OnceCell<Arc<CallLog>>,
     log_bytes: u64,
@@ -60,13 +61,13 @@ impl Call {
     pub(super) fn new(
         id: InvocationId,
         meta: Meta,
-        sink: Arc<dyn LogSink>,
+        context: CallContext,
         spec: &FunctionSpec,
     ) -> Self {
         Self {
             id,
             meta,
-            sink,
+            context,
             log: OnceCell::new(),
             log_bytes: spec.limits.log_bytes,
             status: StatusCode::OK,
@@ -78,13 +79,8 @@ impl Call {
 
     /// Where the guest's lines go.
     pub(super) fn log(&self) -> &Arc<CallLog> {
-        self.log.get_or_init(|| {
-            Arc::new(CallLog::new(
-                self.id,
-                Arc::clone(&self.sink),
-                self.log_bytes,
-            ))
-        })
+        self.log
+            .get_or_init(|| Arc::new(CallLog::new(self.id, self.context.log(), self.log_bytes)))
     }
 }
 

@@ -1,74 +1,76 @@
-//! The database file behind the registry: one table, from full name to stored record.
+//! The database file behind the registry: a table of functions, from full name to stored record,
+//! and one of secrets.
 //!
 //! Everything that can go wrong with the file ends here as a value, a panic of the database
 //! included; after any of it the file is closed, and opened again when it is next needed.
 
-use std::fs::{self, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use mote_core::error::{Error, ErrorKind};
-use mote_core::name::FunctionName;
-use mote_core::registry::FunctionRecord;
 use redb::{
     Durability, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction,
 };
 
 use super::record;
-use crate::data_dir::sync_folder;
+use crate::database::{Opener, create, opener};
 use crate::failure;
+use crate::secrets;
 
-/// How to open the file, again and again.
-pub(super) type Opener = Box<dyn Fn() -> Result<redb::Database, redb::DatabaseError> + Send>;
+/// What to do about a damaged file.
+pub(crate) const REPAIR: &str =
+    "restore `registry.redb` from a backup, or move it away and deploy the functions again";
 
-/// One record written (`Some`) or removed (`None`).
-pub(super) struct Change {
-    pub(super) name: FunctionName,
-    pub(super) record: Option<Vec<u8>>,
+/// Pages kept in memory. The lists are read once, at start, and a change touches a handful of pages.
+const CACHE_BYTES: usize = 256 << 10;
+
+/// How to open this file, which is created when there is none.
+pub(super) fn file(path: &Path) -> Result<Opener, Error> {
+    create(path)?;
+    Ok(opener(path, CACHE_BYTES))
+}
+
+/// What a row is about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Table {
+    /// From full name to record.
+    Functions,
+    /// From app and name to value.
+    Secrets,
+}
+
+/// Key and value as they are stored.
+pub(crate) type Row = (String, Vec<u8>);
+
+/// One row written (`Some`) or removed (`None`).
+pub(crate) struct Change {
+    pub(crate) table: Table,
+    pub(crate) key: String,
+    pub(crate) value: Option<Vec<u8>>,
+}
+
+impl Table {
+    fn definition(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
+        match self {
+            Self::Functions => TableDefinition::new("functions"),
+            Self::Secrets => TableDefinition::new("secrets"),
+        }
+    }
+
+    /// Asked before a row is replaced or removed: what a newer node wrote is never thrown away
+    /// unread.
+    fn readable(self, key: &str, value: &[u8]) -> Result<(), Error> {
+        match self {
+            Self::Functions => record::readable(key, value).map(|_| ()),
+            Self::Secrets => secrets::readable(key, value).map(|_| ()),
+        }
+    }
 }
 
 /// The open file, or how to open it.
 pub(super) struct Database {
     opener: Opener,
     open: Option<redb::Database>,
-}
-
-const RECORDS: TableDefinition<&str, &[u8]> = TableDefinition::new("functions");
-
-/// Pages kept in memory. The list is read once, at start, and a change touches a handful of pages;
-/// the database's own default of a gigabyte is for other uses.
-const CACHE_BYTES: usize = 256 << 10;
-
-/// Opens this file, created when there is none.
-pub(super) fn file(path: &Path) -> Result<Opener, Error> {
-    let creating = || format!("creating `{}`", path.display());
-    if !path.exists() {
-        // The database cannot open a file whose creation was interrupted, so a new one gets its
-        // name when it is complete. What an earlier attempt left is written over.
-        let unnamed = path.with_extension("new");
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&unnamed);
-        let file = file.map_err(|error| failure::io(creating(), &error))?;
-        let made = builder().create_file(file);
-        drop(made.map_err(|error| failure::database(creating(), &error.into()))?);
-        fs::rename(&unnamed, path).map_err(|error| failure::io(creating(), &error))?;
-        // What is saved from now on must not lose its name.
-        sync_folder(path.parent().expect("a file is in a folder"))?;
-    }
-    let path = path.to_owned();
-    Ok(Box::new(move || builder().open(&path)))
-}
-
-fn builder() -> redb::Builder {
-    let mut builder = redb::Builder::new();
-    builder.set_cache_size(CACHE_BYTES);
-    builder
 }
 
 impl Database {
@@ -90,9 +92,9 @@ impl Database {
         }
     }
 
-    /// Every record, by name.
-    pub(super) fn list(&mut self) -> Result<Vec<FunctionRecord>, Error> {
-        self.attempt("reading the registry", list)?
+    /// Every row of a table, by key.
+    pub(super) fn list(&mut self, table: Table) -> Result<Vec<Row>, Error> {
+        self.attempt("reading the registry", |file| list(file, table))
     }
 
     fn attempt<T>(
@@ -115,7 +117,7 @@ impl Database {
                 self.open = Some(file);
                 Ok(done)
             }
-            Ok(Err(error)) => Err(failure::database(doing, &error)),
+            Ok(Err(error)) => Err(failure::database(doing, &error, REPAIR)),
             Err(_) => Err(Error::new(
                 ErrorKind::Internal,
                 format!("{doing}: the database panicked"),
@@ -130,50 +132,43 @@ fn commit(
 ) -> Result<Vec<Result<(), Error>>, redb::Error> {
     let mut transaction = file.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
-    let outcomes = apply(&transaction, changes)?;
+    let outcomes = changes.iter().map(|change| apply(&transaction, change));
+    let outcomes = outcomes.collect::<Result<_, _>>()?;
     transaction.commit()?;
     Ok(outcomes)
 }
 
+/// The outer error is the file's, the inner one the change's.
 fn apply(
     transaction: &WriteTransaction,
-    changes: &[Change],
-) -> Result<Vec<Result<(), Error>>, redb::Error> {
-    let mut table = transaction.open_table(RECORDS)?;
-    let mut outcomes = Vec::with_capacity(changes.len());
-    for change in changes {
-        let name = change.name.full();
-        let known = match table.get(name)? {
-            Some(old) => record::readable(name, old.value()).map(|_| ()),
-            None => Ok(()),
-        };
-        if known.is_ok() {
-            match &change.record {
-                Some(record) => drop(table.insert(name, record.as_slice())?),
-                None => drop(table.remove(name)?),
-            }
-        }
-        outcomes.push(known);
+    change: &Change,
+) -> Result<Result<(), Error>, redb::Error> {
+    let mut table = transaction.open_table(change.table.definition())?;
+    let key = change.key.as_str();
+    if let Some(old) = table.get(key)?
+        && let Err(error) = change.table.readable(key, old.value())
+    {
+        return Ok(Err(error));
     }
-    Ok(outcomes)
+    match &change.value {
+        Some(value) => drop(table.insert(key, value.as_slice())?),
+        None => drop(table.remove(key)?),
+    }
+    Ok(Ok(()))
 }
 
-/// The outer error is the file's, the inner one a record's, after which the file is still good.
-fn list(file: &redb::Database) -> Result<Result<Vec<FunctionRecord>, Error>, redb::Error> {
+fn list(file: &redb::Database, table: Table) -> Result<Vec<Row>, redb::Error> {
     let transaction = file.begin_read()?;
-    let table = match transaction.open_table(RECORDS) {
+    let table = match transaction.open_table(table.definition()) {
         Ok(table) => table,
         // Made by the first commit.
-        Err(TableError::TableDoesNotExist(_)) => return Ok(Ok(Vec::new())),
+        Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
         Err(error) => return Err(error.into()),
     };
-    let mut records = Vec::new();
+    let mut rows = Vec::new();
     for row in table.iter()? {
-        let (name, bytes) = row?;
-        match record::decode(name.value(), bytes.value()) {
-            Ok(record) => records.push(record),
-            Err(error) => return Ok(Err(error)),
-        }
+        let (key, value) = row?;
+        rows.push((key.value().to_owned(), value.value().to_vec()));
     }
-    Ok(Ok(records))
+    Ok(rows)
 }

@@ -17,9 +17,10 @@ use serde::{Deserialize, Serialize};
 
 /// The version this code writes, and the newest it reads. Older ones are read for as long as a
 /// release that wrote them is supported.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
-/// The oldest version this code reads: one without programs and scale, which are then absent.
+/// The oldest version this code reads. Version 1 has no programs and no scale, version 2 no grants of
+/// data and secrets; what a version has not is absent.
 const VERSION_OLDEST: u8 = 1;
 
 /// Most bytes of one record. Five versions with all the environment they may have are a third of it.
@@ -121,9 +122,7 @@ fn damaged(name: &str, why: &str) -> Error {
             name.escape_debug()
         ),
     )
-    .with_hint(
-        "restore `registry.redb` from a backup, or move it away and deploy the functions again",
-    )
+    .with_hint(super::database::REPAIR)
 }
 
 #[derive(Serialize, Deserialize)]
@@ -169,6 +168,12 @@ struct Spec {
     env: BTreeMap<String, String>,
     allow_http: Vec<String>,
     allow_read: Vec<Directory>,
+    /// Since version 3.
+    #[serde(default)]
+    allow_keyvalue: bool,
+    /// Since version 3.
+    #[serde(default)]
+    allow_secrets: Vec<String>,
     /// Since version 2.
     #[serde(default)]
     program: Option<Program>,
@@ -275,7 +280,13 @@ impl Spec {
             reuse,
             observable,
             env,
-            allow: Grants { http, read },
+            allow:
+                Grants {
+                    http,
+                    read,
+                    keyvalue,
+                    secrets,
+                },
             program,
             scale,
         } = spec;
@@ -305,6 +316,8 @@ impl Spec {
             env: env.clone(),
             allow_http: http.clone(),
             allow_read: allow_read.collect::<Result<_, _>>()?,
+            allow_keyvalue: *keyvalue,
+            allow_secrets: secrets.clone(),
             program: program.as_ref().map(Program::store),
             scale: Some(Scale::store(scale)),
         })
@@ -339,6 +352,8 @@ impl Spec {
                     .into_iter()
                     .map(Directory::restore)
                     .collect(),
+                keyvalue: self.allow_keyvalue,
+                secrets: self.allow_secrets,
             },
             program: match self.program {
                 Some(program) => Some(program.restore(name)?),

@@ -3,6 +3,7 @@
 use std::fs;
 
 use mote_core::digest::Digest;
+use mote_core::error::ErrorKind;
 use mote_core::registry::Version;
 use mote_core::spec::FunctionSpec;
 
@@ -82,7 +83,7 @@ async fn a_newer_record_is_refused_and_kept() {
     let root = tempfile::tempdir().unwrap();
     let dir = DataDir::open(root.path()).unwrap();
     drop(RedbRegistry::open(&dir).unwrap());
-    let newer = [&[3], &b"whatever a later version writes"[..]].concat();
+    let newer = [&[4], &b"whatever a later version writes"[..]].concat();
     write_raw(&dir, "light.home", &newer);
 
     let registry = RedbRegistry::open(&dir).unwrap();

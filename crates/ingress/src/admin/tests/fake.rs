@@ -160,7 +160,7 @@ impl Instance for Echo {
                 Some((_, text)) => (Level::Info, text),
                 None => (Level::Info, ""),
             };
-            context.log.line(invocation.id, level, text);
+            context.host.line(invocation.id, level, text);
             Ok(Reply::ok(body))
         })
     }

@@ -42,8 +42,15 @@ fn grants() -> impl Strategy<Value = Grants> {
         host: host.into(),
         guest,
     });
-    (vec(any::<String>(), 0..3), vec(directory, 0..3))
-        .prop_map(|(http, read)| Grants { http, read })
+    let texts = || vec(any::<String>(), 0..3);
+    (texts(), vec(directory, 0..3), any::<bool>(), texts()).prop_map(
+        |(http, read, keyvalue, secrets)| Grants {
+            http,
+            read,
+            keyvalue,
+            secrets,
+        },
+    )
 }
 
 fn one_of<T: Copy + std::fmt::Debug + 'static>(all: &'static [T]) -> impl Strategy<Value = T> {
@@ -235,7 +242,7 @@ fn version_one_is_read_for_ever() {
     assert_eq!(decode("light.home", &bytes).unwrap(), one());
 }
 
-/// The same for version 2, which is what is written.
+/// The same for version 2.
 #[test]
 fn version_two_is_read_for_ever() {
     let json = br#"{"live":3,"versions":[{"number":3,"artifact":"0707070707070707070707070707070707070707070707070707070707070707","image":null,"deployed_ms":1,"spec":{"runtime":"process","memory_bytes":67108864,"table_elements":100000,"timeout":{"secs":10,"nanos":0},"cpu":{"secs":1,"nanos":0},"body_bytes":1048576,"log_bytes":65536,"concurrency":64,"queue":1024,"reuse":1,"observable":false,"env":{},"allow_http":[],"allow_read":[],"program":{"contract":"http","command":["./serve"],"environment":null,"port":8080,"ready":"/health","tmp_bytes":67108864,"processes":64,"cpus":0.5,"isolation":"required","pull":false},"scale":{"min":1,"max":4,"target":2,"idle":{"secs":300,"nanos":0}}}}]}"#;
@@ -254,6 +261,17 @@ fn version_two_is_read_for_ever() {
     });
     (spec.scale.min, spec.scale.target) = (1, Some(2));
     assert_eq!(decode("light.home", &bytes).unwrap(), record);
+}
+
+/// The same for version 3, which is what is written.
+#[test]
+fn version_three_is_read_for_ever() {
+    let json = br#"{"live":3,"versions":[{"number":3,"artifact":"0707070707070707070707070707070707070707070707070707070707070707","image":null,"deployed_ms":1,"spec":{"runtime":"wasm","memory_bytes":67108864,"table_elements":100000,"timeout":{"secs":10,"nanos":0},"cpu":{"secs":1,"nanos":0},"body_bytes":1048576,"log_bytes":65536,"concurrency":64,"queue":1024,"reuse":1,"observable":false,"env":{},"allow_http":[],"allow_read":[],"allow_keyvalue":true,"allow_secrets":["KEY"],"program":null,"scale":{"min":0,"max":4,"target":null,"idle":{"secs":300,"nanos":0}}}}]}"#;
+    let bytes = [&[3], &json[..]].concat();
+    let mut record = one();
+    let allow = &mut record.versions[0].spec.allow;
+    (allow.keyvalue, allow.secrets) = (true, vec!["KEY".to_owned()]);
+    assert_eq!(decode("light.home", &bytes).unwrap(), record);
     assert_eq!(encode(&record).unwrap(), bytes);
 }
 
@@ -264,7 +282,7 @@ fn newer_versions_are_named_and_not_guessed_at() {
     let error = decode("light.home", &bytes).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(
-        error.message().contains("`light.home` has version 3"),
+        error.message().contains("`light.home` has version 4"),
         "{error}"
     );
 }
