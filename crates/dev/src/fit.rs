@@ -9,7 +9,8 @@ use mote_core::spec::FunctionSpec;
 use serde::Serialize;
 use wasmparser::{ComponentExternalKind, Encoding, Parser, Payload};
 
-/// Interfaces of the node by package: the version up to its minor, and the names.
+/// Interfaces of the node by package: the version up to its minor, or all of a draft, which no other is like; and the
+/// names.
 const INTERFACES: &[(&str, &str, &[&str])] = &[
     (
         "mote:function",
@@ -33,11 +34,11 @@ const INTERFACES: &[(&str, &str, &[&str])] = &[
         ],
     ),
     ("wasi:clocks", "0.2", &["wall-clock", "monotonic-clock"]),
-    ("wasi:config", "0.2", &["store"]),
+    ("wasi:config", "0.2.0-rc.1", &["store"]),
     ("wasi:filesystem", "0.2", &["types", "preopens"]),
     ("wasi:http", "0.2", &["types", "outgoing-handler"]),
     ("wasi:io", "0.2", &["error", "poll", "streams"]),
-    ("wasi:keyvalue", "0.2", &["store", "atomics"]),
+    ("wasi:keyvalue", "0.2.0-draft2", &["store", "atomics"]),
     (
         "wasi:random",
         "0.2",
@@ -164,7 +165,8 @@ fn unknown(import: &str) -> Option<Misfit> {
     if is_newer || is_newer_patch {
         return Some(newer(import, &interface, version));
     }
-    let fits = interface.minor() == *version && names.contains(&interface.name);
+    let is_version = [interface.minor(), interface.version].contains(version);
+    let fits = is_version && names.contains(&interface.name);
     (!fits).then(not_there)
 }
 
@@ -199,11 +201,13 @@ fn ungranted(import: &str, spec: &FunctionSpec) -> Option<Misfit> {
             "it uses key-value data, and the manifest does not allow it".to_owned(),
             "write allow.keyvalue = true",
         )),
-        ("wasi:config", _) if spec.env.is_empty() && spec.allow.secrets.is_empty() => Some(Misfit {
-            what: "it reads settings, and the manifest has none".to_owned(),
-            hint: "write env = { NAME = \"value\" }, or allow.secrets = [\"NAME\"]".to_owned(),
-            is_note: true,
-        }),
+        ("wasi:config", _) if spec.env.is_empty() && spec.allow.secrets.is_empty() => {
+            Some(Misfit {
+                what: "it reads settings, and the manifest has none".to_owned(),
+                hint: "write env = { NAME = \"value\" }, or allow.secrets = [\"NAME\"]".to_owned(),
+                is_note: true,
+            })
+        }
         _ => None,
     }
 }
@@ -342,6 +346,7 @@ mod tests {
             .allow
             .http
             .push("https://api.example.org".to_owned());
+        granted.allow.keyvalue = true;
         granted.env.insert("ROOM".to_owned(), "kitchen".to_owned());
         check(&imports, INCOMING, &granted, &[]);
     }
@@ -381,6 +386,12 @@ mod tests {
                 "`wasi:nn/graph@0.2.0`, which a node does not have",
                 "leave out",
             )],
+        );
+        check(
+            &["wasi:keyvalue/store@0.2.0-draft"],
+            INCOMING,
+            &spec(),
+            &[("does not have", "")],
         );
         check(
             &["wasi:http/proxy@0.2.0"],

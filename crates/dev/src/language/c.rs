@@ -13,6 +13,8 @@ use crate::sdk::{File, files};
 use crate::tools::{If, System, Tools, Ways, ask};
 
 const TARGET: &str = "wasm32-wasi";
+/// What is compiled with every function.
+const SDK_SOURCES: &[&str] = &["mote.c", "keyvalue.c", "call.c"];
 /// Where distributions put wasi-libc.
 const SYSROOTS: &[&str] = &["/usr/share/wasi-sysroot", "/usr"];
 
@@ -51,7 +53,7 @@ impl Language for C {
     }
 
     fn sdk(&self) -> &'static [File] {
-        files!("c": "mote.h", "mote.c")
+        files!("c": "abi.h", "call.c", "keyvalue.c", "mote.c", "mote.h")
     }
 
     fn template(&self) -> &'static [File] {
@@ -79,7 +81,7 @@ impl Language for C {
             .arg("-I")
             .arg(job.sdk)
             .args(sources(job)?)
-            .arg(job.sdk.join("mote.c"))
+            .args(SDK_SOURCES.iter().map(|name| job.sdk.join(name)))
             .arg("-o")
             .arg(&module);
         Ok(Recipe {

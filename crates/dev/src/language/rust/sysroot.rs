@@ -56,7 +56,7 @@ impl Debian {
             let sysroot = Builder::new()
                 .prefix("sysroot-")
                 .tempdir_in(folder)
-                .map_err(|error| failed(error.to_string()))?
+                .map_err(|error| failed(&error.to_string()))?
                 .keep();
             self.build(&sysroot, cargo, linker)
         })?;
@@ -65,12 +65,12 @@ impl Debian {
         sysroots
             .next()
             .map(|sysroot| sysroot.path())
-            .ok_or_else(|| failed(format!("{} is empty", library.display())))
+            .ok_or_else(|| failed(&format!("{} is empty", library.display())))
     }
 
     /// Builds an empty package, and keeps what was built for it.
     fn build(&self, sysroot: &Path, cargo: &Path, linker: &Path) -> Result<(), Error> {
-        let io = |error: std::io::Error| failed(error.to_string());
+        let io = |error: std::io::Error| failed(&error.to_string());
         let package = tempfile::tempdir().map_err(io)?;
         let folder = package.path();
         fs::create_dir(folder.join("src")).map_err(io)?;
@@ -111,7 +111,7 @@ impl Debian {
         }
         let status = command.status().map_err(io)?;
         if !status.success() {
-            return Err(failed(format!("cargo ended with {status}")));
+            return Err(failed(&format!("cargo ended with {status}")));
         }
         let library = sysroot.join("lib/rustlib").join(TARGET).join("lib");
         fs::create_dir_all(&library).map_err(io)?;
@@ -128,7 +128,7 @@ impl Debian {
     }
 }
 
-fn failed(what: String) -> Error {
+fn failed(what: &str) -> Error {
     Error::new(
         ErrorKind::BadRequest,
         format!("cannot build Rust's standard library for {TARGET}: {what}"),
