@@ -33,7 +33,25 @@ pub const FUNCTIONS_MAX: usize = 256;
 /// The version of the format.
 pub const VERSION: u64 = 1;
 
-const TOP_KEYS: &[&str] = &["version", "app", "function"];
+/// The keys of a manifest, each with what it is for.
+pub const TOP_KEYS: &[(&str, &str)] = &[
+    ("version", "The version of the format: 1."),
+    ("app", "The app of all its functions; by default `default`."),
+    ("function", "A table for each function, by its name."),
+];
+
+/// The keys of a function that say where its code is, each with what it is for. They are the
+/// manifest's alone; the others are those of [`spec::FunctionSpec`].
+pub const CODE_KEYS: &[(&str, &str)] = &[
+    (
+        "source",
+        "Its code: a file or a folder below the manifest's folder.",
+    ),
+    (
+        "image",
+        "An image: of a process a file or a folder, of a container its name in the engine.",
+    ),
+];
 
 /// What a manifest says.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,7 +96,8 @@ pub fn parse(text: &str) -> Result<Manifest, Error> {
         .map_err(|error| lines.toml(&error))?
         .into_inner();
     version(&table, lines)?;
-    known_keys(&table, TOP_KEYS, "", lines)?;
+    let top: Vec<&str> = TOP_KEYS.iter().map(|(key, _)| *key).collect();
+    known_keys(&table, &top, "", lines)?;
     let app = app(&table, lines)?;
 
     let mut functions = Vec::new();
@@ -310,7 +329,8 @@ fn known_keys(
         }
         let mut all = known.to_vec();
         if !of.is_empty() {
-            all.push("source");
+            let code = CODE_KEYS.iter().map(|(key, _)| *key);
+            all.extend(code.filter(|key| !known.contains(key)));
         }
         let hint = match nearest(name, &all) {
             Some(near) => format!("did you mean `{near}`?"),
