@@ -32,3 +32,5 @@ pub mod http;
 pub mod guest;
 
 pub mod eventually;
+
+pub mod guide;
