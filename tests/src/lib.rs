@@ -34,3 +34,5 @@ pub mod guest;
 pub mod eventually;
 
 pub mod guide;
+
+pub mod reference;
