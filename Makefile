@@ -40,8 +40,8 @@ guests: ## build the checked-in guests again from their sources
 	scripts/install-guest-toolchain.sh
 	cargo xtask guests
 
-docs: ## build the API documentation, target/doc
-	cargo doc --workspace --no-deps --locked
+docs: ## make the pages and the API documentation a site, target/site
+	cargo xtask docs --api
 
 clean: ## remove all that was built
 	cargo clean

@@ -150,7 +150,7 @@ container_engine() {
 
 node_clients() { npm_install node coap "$node_coap_version"; }
 
-# Headless Chromium looks at the testbed's report, in a font that has the characters it uses.
+# Headless Chromium looks at the testbed's report and at the site of pages, in a font that has the characters it uses.
 browser() { apt_install chromium=chromium /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf=fonts-dejavu-core; }
 
 # A component that was not built for Mote, from JavaScript: building it takes half a minute of a processor.
@@ -166,7 +166,7 @@ foreign_component() {
 demo_packages=(cc=build-essential curl=curl coap-client-notls=libcoap3-bin /etc/ssl/certs/ca-certificates.crt=ca-certificates)
 # Programs in the sandbox see what is in /usr/bin, and nothing of what people install in their homes.
 test_packages=("${demo_packages[@]}" git=git wrk=wrk /usr/bin/python3=python3 /usr/bin/node=nodejs npm=npm
-    /usr/sbin/sshd=openssh-server ssh=openssh-client autoconf=autoconf automake=automake libtoolize=libtool cmake=cmake)
+    ip=iproute2 unshare=util-linux /usr/sbin/sshd=openssh-server ssh=openssh-client autoconf=autoconf automake=automake libtoolize=libtool cmake=cmake)
 
 case ${1-} in
 demo)

@@ -33,3 +33,7 @@ pub mod http;
 pub mod guest;
 
 pub mod eventually;
+
+pub mod guide;
+
+pub mod reference;

@@ -34,6 +34,8 @@ enum Stage {
     Fmt,
     /// The rules of the house.
     Tidy,
+    /// The pages as a site, with links that lead somewhere.
+    Site,
     /// Checked-in guests are what their sources build to.
     Guests,
     /// Lints of every target, warnings denied.
@@ -53,6 +55,7 @@ impl Stage {
         match self {
             Self::Fmt => "fmt",
             Self::Tidy => "tidy",
+            Self::Site => "site",
             Self::Guests => "guests",
             Self::Clippy => "clippy",
             Self::Test => "test",
@@ -66,6 +69,7 @@ impl Stage {
         match self {
             Self::Fmt => stages::fmt(root),
             Self::Tidy => stages::tidy(root),
+            Self::Site => stages::site(root),
             Self::Guests => stages::guests(root),
             Self::Clippy => stages::clippy(root),
             Self::Test => stages::test(root),
@@ -153,11 +157,11 @@ mod tests {
 
     #[test]
     fn stages_run_in_order_whatever_the_order_of_flags() {
-        check_stages(&[], "fmt tidy guests clippy test doc deny fuzz");
+        check_stages(&[], "fmt tidy site guests clippy test doc deny fuzz");
         check_stages(&["--only", "test", "--only", "fmt"], "fmt test");
         check_stages(
             &["--skip", "fuzz", "--skip", "guests"],
-            "fmt tidy clippy test doc deny",
+            "fmt tidy site clippy test doc deny",
         );
         check_stages(&["--only", "fmt", "--skip", "fmt"], "");
     }

@@ -10,6 +10,8 @@
 mod bindings;
 mod ci;
 pub mod guests;
+mod reference;
+mod site;
 mod tidy;
 
 use clap::{Parser, Subcommand};
@@ -35,6 +37,10 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Make the guide, the reference and all other pages a folder of static HTML.
+    Docs(site::Options),
+    /// Write docs/reference anew, from what the programs say.
+    Reference,
     /// Check the rules of the house without building the product.
     Tidy,
 }
@@ -62,6 +68,11 @@ fn root() -> PathBuf {
         .to_owned()
 }
 
+/// The folder of everything that is built.
+fn target(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
+}
+
 /// Does one task and says whether all was well; what was not has been printed.
 fn run(root: &Path, task: &Task) -> anyhow::Result<bool> {
     match task {
@@ -69,6 +80,12 @@ fn run(root: &Path, task: &Task) -> anyhow::Result<bool> {
         Task::Ci(options) => Ok(ci::run(root, options)),
         Task::Guests { check: true } => guests::check(root).map(|()| true),
         Task::Guests { check: false } => guests::build(root).map(|()| true),
+        Task::Docs(options) => {
+            let (out, pages) = site::build(root, &target(root), options)?;
+            println!("{pages} pages: {}", out.join("index.html").display());
+            Ok(true)
+        }
+        Task::Reference => reference::write(root).map(|()| true),
         Task::Tidy => {
             let findings = tidy::check(root)?;
             for finding in &findings {

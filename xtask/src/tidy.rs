@@ -6,10 +6,10 @@
 
 mod edges;
 mod limits;
-mod links;
+pub(crate) mod links;
 mod rust_code;
 mod sources;
-mod tree;
+pub(crate) mod tree;
 
 use anyhow::Result;
 use std::fmt;

@@ -37,9 +37,29 @@ pub const FUNCTIONS_MAX: usize = 256;
 /// The version of the format.
 pub const VERSION: u64 = 1;
 
-const TOP_KEYS: &[&str] = &["version", "app", "function"];
-/// Keys of a function that are the manifest's own and not part of what a node is told.
-const OWN_KEYS: &[&str] = &["source", "build"];
+/// The keys of a manifest, each with what it is for.
+pub const TOP_KEYS: &[(&str, &str)] = &[
+    ("version", "The version of the format: 1."),
+    ("app", "The app of all its functions; by default `default`."),
+    ("function", "A table for each function, by its name."),
+];
+
+/// The keys of a function that say where its code is, each with what it is for. They are the
+/// manifest's alone; the others are those of [`spec::FunctionSpec`].
+pub const CODE_KEYS: &[(&str, &str)] = &[
+    (
+        "source",
+        "Its code: a file or a folder below the manifest's folder.",
+    ),
+    (
+        "build",
+        "How `mote build` makes the source; a node is not told.",
+    ),
+    (
+        "image",
+        "An image: of a process a file or a folder, of a container its name in the engine.",
+    ),
+];
 
 /// What a manifest says.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,7 +106,8 @@ pub fn parse(text: &str) -> Result<Manifest, Error> {
         .map_err(|error| lines.toml(&error))?
         .into_inner();
     version(&table, lines)?;
-    known_keys(&table, TOP_KEYS, "", lines)?;
+    let top: Vec<&str> = TOP_KEYS.iter().map(|(key, _)| *key).collect();
+    known_keys(&table, &top, "", lines)?;
     let app = app(&table, lines)?;
 
     let mut functions = Vec::new();
@@ -198,7 +219,9 @@ fn function(
     let image = table.remove("image");
     let build = table.remove("build");
     let of = format!(" of function `{name}`");
-    let keys = [spec::FunctionSpec::KEYS, OWN_KEYS].concat();
+    // What a node is told, and what is the manifest's alone.
+    let own: Vec<&str> = CODE_KEYS.iter().map(|(key, _)| *key).collect();
+    let keys = [spec::FunctionSpec::KEYS, &own].concat();
     known_keys(&table, &keys, &of, lines)?;
     let deserializer = toml::de::Deserializer::from(Spanned::new(span, table));
     let wire = spec::FunctionSpec::deserialize(deserializer).map_err(|error| lines.toml(&error))?;

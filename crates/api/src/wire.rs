@@ -105,7 +105,7 @@ pub struct FunctionInfo {
     pub state: String,
     /// Whether its code is in memory.
     pub loaded: bool,
-    /// Its instances outside of the node; `None` for WebAssembly.
+    /// Its instances outside of the node; nothing for WebAssembly.
     pub instances: Option<InstancesInfo>,
     /// What keeps it apart from others, in one line.
     pub isolation: String,

@@ -268,6 +268,22 @@ fn the_configuration_shows_value_and_origin() {
     assert_eq!(find("drain"), said("4s", "MOTE_DRAIN"));
     assert_eq!(find("coap"), said("off", &format!("{}:2", file.display())));
     assert_eq!(find("calls_max"), said("512", "default"));
+    // The same on every machine, for the reference.
+    for (key, default, takes) in [
+        ("calls_max", "512", "a number from 1 to 1000000"),
+        (
+            "memory_bytes_max",
+            "three quarters of what the node may use",
+            "a size such as \"64MiB\"",
+        ),
+    ] {
+        let rows = rows.as_array().unwrap();
+        let row = rows.iter().find(|row| row["key"] == key).unwrap();
+        assert_eq!(
+            (&row["default"], &row["takes"]),
+            (&default.into(), &takes.into())
+        );
+    }
 
     let table = text(&mote(&["config", "show"], &environment).stdout);
     assert!(table.starts_with("KEY "), "{table}");

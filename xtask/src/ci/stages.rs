@@ -3,10 +3,10 @@
 //! All use the lock file as it stands: a run that changes what is built has checked something else.
 
 use super::count::{Count, pass_on};
-use crate::{guests, tidy};
+use crate::{guests, reference, site, target, tidy};
 use anyhow::{Context, Result, bail, ensure};
 use std::io::BufReader;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 const INSTALL_HINT: &str = "run scripts/install-tools.sh test";
@@ -30,6 +30,12 @@ pub(super) fn guests(root: &Path) -> Result<Count> {
     Ok(Count::default())
 }
 
+pub(super) fn site(root: &Path) -> Result<Count> {
+    let (out, pages) = site::build(root, &target(root), &site::Options::default())?;
+    println!("         {pages} pages in {}", out.display());
+    Ok(Count::default())
+}
+
 pub(super) fn clippy(root: &Path) -> Result<Count> {
     run(cargo(root).args([
         "clippy",
@@ -44,17 +50,7 @@ pub(super) fn clippy(root: &Path) -> Result<Count> {
 
 pub(super) fn test(root: &Path) -> Result<Count> {
     // The end-to-end tests start the real programs, which `cargo test` alone would not build for them.
-    run(cargo(root).args([
-        "build",
-        "--locked",
-        "-p",
-        "mote",
-        "-p",
-        "mote-bench",
-        "-p",
-        "mote-dev",
-        "--bins",
-    ]))?;
+    run(&mut reference::build(root))?;
     // One failing program must not hide what the others have to say.
     let mut tests = cargo(root);
     tests
@@ -101,7 +97,7 @@ pub(super) fn fuzz(root: &Path, seconds: u32) -> Result<Count> {
         nightly(root).args(["fuzz", "--version"]),
         "cargo-fuzz or the nightly toolchain",
     )?;
-    let target_dir = target_dir(root).join("fuzz");
+    let target_dir = target(root).join("fuzz");
     for target in fuzz_targets(root)? {
         let corpus = target_dir.join("corpus").join(&target);
         std::fs::create_dir_all(&corpus)
@@ -150,10 +146,6 @@ fn fuzz_targets(root: &Path) -> Result<Vec<String>> {
         .iter()
         .filter_map(|binary| binary.get("name")?.as_str());
     Ok(names.map(str::to_owned).collect())
-}
-
-fn target_dir(root: &Path) -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }
 
 fn cargo(root: &Path) -> Command {

@@ -63,7 +63,7 @@ fn check_link(
 }
 
 /// The path from the root that `link` in `page` means; nothing when it leaves the tree.
-fn resolve(page: &str, link: &str) -> Option<String> {
+pub(crate) fn resolve(page: &str, link: &str) -> Option<String> {
     let (folder, link) = match link.strip_prefix('/') {
         Some(from_root) => ("", from_root),
         None => (page.rsplit_once('/').map_or("", |(folder, _)| folder), link),
@@ -140,32 +140,37 @@ fn end_of_target(rest: &str) -> Option<usize> {
 
 /// The names under which headings can be linked, as code hosts build them.
 fn headings(text: &str) -> Vec<String> {
-    let mut found: Vec<String> = Vec::new();
+    let mut found = Vec::new();
+    let mut names = Vec::new();
     let mut fences = Fences::default();
     for line in text.lines() {
         let title = line.trim_start_matches('#');
         if fences.hides(line) || title.len() == line.len() || !title.starts_with(' ') {
             continue;
         }
-        let keep =
-            |character: &char| character.is_alphanumeric() || [' ', '-', '_'].contains(character);
-        let name: String = title
-            .trim()
-            .to_lowercase()
-            .chars()
-            .filter(keep)
-            .collect::<String>()
-            .replace(' ', "-");
-        let same = found.iter().filter(|known| **known == name).count();
-        let again = if same == 0 {
-            None
-        } else {
-            Some(format!("{name}-{same}"))
-        };
-        found.push(name);
-        found.extend(again);
+        found.push(anchor(title, &mut names));
     }
     found
+}
+
+/// The name of one heading. `names` has those before it on the page: a second one of a name is numbered.
+pub(crate) fn anchor(title: &str, names: &mut Vec<String>) -> String {
+    let keep =
+        |character: &char| character.is_alphanumeric() || [' ', '-', '_'].contains(character);
+    let name: String = title
+        .trim()
+        .to_lowercase()
+        .chars()
+        .filter(keep)
+        .collect::<String>()
+        .replace(' ', "-");
+    let same = names.iter().filter(|known| **known == name).count();
+    names.push(name.clone());
+    if same == 0 {
+        name
+    } else {
+        format!("{name}-{same}")
+    }
 }
 
 /// The lines of a page without code, numbered.
@@ -267,7 +272,7 @@ mod tests {
     fn headings_are_named_as_code_hosts_do() {
         assert_eq!(
             headings("# The `one` path, twice\n```\n# no\n```\n## A\n## A"),
-            ["the-one-path-twice", "a", "a", "a-1"]
+            ["the-one-path-twice", "a", "a-1"]
         );
     }
 

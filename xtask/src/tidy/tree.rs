@@ -73,10 +73,18 @@ impl Tree {
         self.root.join(path).exists()
     }
 
+    /// Whether this is a folder on disk.
+    pub(crate) fn is_folder(&self, path: &str) -> bool {
+        self.root.join(path).is_dir()
+    }
+
+    /// The bytes of one file.
+    pub(crate) fn bytes(&self, path: &str) -> Result<Vec<u8>> {
+        std::fs::read(self.root.join(path)).with_context(|| format!("cannot read {path}"))
+    }
+
     /// The text of one file; bytes that are not UTF-8 are replaced.
     pub(crate) fn text(&self, path: &str) -> Result<String> {
-        let bytes =
-            std::fs::read(self.root.join(path)).with_context(|| format!("cannot read {path}"))?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        Ok(String::from_utf8_lossy(&self.bytes(path)?).into_owned())
     }
 }

@@ -30,6 +30,8 @@ struct Row<'a> {
     value: &'a str,
     origin: String,
     variable: String,
+    default: String,
+    takes: &'a str,
     doc: &'a str,
 }
 
@@ -44,6 +46,8 @@ impl Config {
             value: &settings.0[key.name].text,
             origin: settings.0[key.name].origin.to_string(),
             variable: key.variable(),
+            default: key.default_shown(),
+            takes: key.takes,
             doc: key.doc.trim(),
         });
         if show.json {

@@ -37,7 +37,7 @@ pub(super) struct Deploy {
     #[command(flatten)]
     bare: Bare,
     /// Print JSON.
-    #[arg(long)]
+    #[arg(long, help_heading = None)]
     json: bool,
     #[command(flatten)]
     target: Target,

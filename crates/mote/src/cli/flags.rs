@@ -32,10 +32,9 @@ impl clap::Args for Flags {
             .value_parser(value_parser!(PathBuf))
             .help("A file with any of these keys; by default node.toml in the data directory [env: MOTE_CONFIG]");
         KEYS.iter().fold(command.arg(file), |command, key| {
-            let default = match key.name {
-                // They depend on the machine and the person; `mote config show` prints them.
-                "data_dir" | "http" | "coap" => String::new(),
-                _ => format!(" [default: {}]", (key.default)()),
+            let default = match key.default_shown() {
+                nothing if nothing.is_empty() => nothing,
+                default => format!(" [default: {default}]"),
             };
             let doc = key.doc.trim().trim_end_matches('.');
             command.arg(

@@ -20,6 +20,10 @@ pub(crate) struct Key {
     pub(crate) doc: &'static str,
     /// The text it has when nobody says anything.
     pub(crate) default: fn() -> String,
+    /// What that is in words, where it depends on the machine or the person.
+    pub(crate) default_words: Option<&'static str>,
+    /// What it may be, as in "calls_max is a number from 1 to 1000000".
+    pub(crate) takes: &'static str,
     /// Whether the short help lists it.
     pub(crate) common: bool,
 }
@@ -34,15 +38,23 @@ impl Key {
     pub(crate) fn flag(&self) -> String {
         self.name.replace('_', "-")
     }
+
+    /// The default as help and reference give it, the same on every machine; empty when it is nothing.
+    pub(crate) fn default_shown(&self) -> String {
+        self.default_words
+            .map_or_else(self.default, ToOwned::to_owned)
+    }
 }
 
 macro_rules! keys {
-    ($($(#[doc = $doc:literal])* $visible:ident $name:ident: $type:ty = $default:expr;)*) => {
+    ($($(#[doc = $doc:literal])* $visible:ident $name:ident: $type:ty = $default:expr $(, $words:literal)?;)*) => {
         /// Every key, in the order of the help.
         pub(crate) const KEYS: &[Key] = &[$(Key {
             name: stringify!($name),
             doc: concat!($($doc),*),
             default: || $default.to_string(),
+            default_words: words!($($words)?),
+            takes: <$type as Value>::TAKES,
             common: common!($visible),
         },)*];
 
@@ -70,13 +82,22 @@ macro_rules! common {
     };
 }
 
+macro_rules! words {
+    () => {
+        None
+    };
+    ($words:literal) => {
+        Some($words)
+    };
+}
+
 keys! {
     /// The folder in which the node keeps what it must not forget.
-    common data_dir: PathBuf = default_data_dir().display();
+    common data_dir: PathBuf = default_data_dir().display(), "/var/lib/mote, for others than root ~/.local/share/mote";
     /// Where functions are called over HTTP: address and port, or `off`.
-    common http: Option<SocketAddr> = wildcard(8000);
+    common http: Option<SocketAddr> = wildcard(8000), "[::]:8000, without IPv6 0.0.0.0:8000";
     /// Where functions are called over CoAP (UDP): address and port, or `off`.
-    common coap: Option<SocketAddr> = wildcard(5683);
+    common coap: Option<SocketAddr> = wildcard(5683), "[::]:5683, without IPv6 0.0.0.0:5683";
     /// Where the admin API answers: address and port, or `off`.
     common admin: Option<SocketAddr> = "127.0.0.1:8080";
     /// Threads that serve calls; 0 is one for each processor.
@@ -90,7 +111,7 @@ keys! {
     /// Calls that wait on this node for one of those to end.
     more queue_max: u32 = 4096;
     /// Memory that instances of processes and containers may reserve, all together.
-    more memory_bytes_max: u64 = format!("{}", crate::memory::for_instances());
+    more memory_bytes_max: u64 = format!("{}", crate::memory::for_instances()), "three quarters of what the node may use";
     /// Instances of each environment in use that are started before a function needs them; 0 is none.
     more warm_instances: u8 = 0;
     /// Where the container engine listens: the path of its socket, or nothing to look in the usual places.

@@ -143,5 +143,6 @@ fn every_key_has_a_sentence() {
     for key in KEYS {
         assert!(key.doc.trim().ends_with('.'), "{}", key.name);
         assert!(key.variable().starts_with("MOTE_"));
+        assert!(!key.takes.is_empty() && !key.takes.ends_with('.'));
     }
 }

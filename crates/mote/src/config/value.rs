@@ -15,6 +15,9 @@ use super::{Origin, Setting};
 
 /// A type that a text can become.
 pub(crate) trait Value: Sized {
+    /// What the text may be, to follow "KEY is".
+    const TAKES: &'static str;
+
     /// Reads the text of a key. The error names key, text and origin.
     fn read(key: &str, setting: &Setting) -> Result<Self, Error>;
 }
@@ -56,23 +59,29 @@ fn bad(key: &str, setting: &Setting, expected: impl fmt::Display) -> Error {
 }
 
 impl Value for PathBuf {
+    const TAKES: &'static str = "a path";
+
     fn read(key: &str, setting: &Setting) -> Result<Self, Error> {
         if setting.text.is_empty() {
-            return Err(bad(key, setting, "a path"));
+            return Err(bad(key, setting, Self::TAKES));
         }
         // Absolute, so that it means the same whatever happens to the working directory.
         std::path::absolute(&setting.text)
-            .map_err(|error| bad(key, setting, format!("a path: {error}")))
+            .map_err(|error| bad(key, setting, format!("{}: {error}", Self::TAKES)))
     }
 }
 
 impl Value for Option<String> {
+    const TAKES: &'static str = "a text, or nothing";
+
     fn read(_: &str, setting: &Setting) -> Result<Self, Error> {
         Ok((!setting.text.is_empty()).then(|| setting.text.clone()))
     }
 }
 
 impl Value for Option<PathBuf> {
+    const TAKES: &'static str = "a path, or nothing";
+
     fn read(key: &str, setting: &Setting) -> Result<Self, Error> {
         if setting.text.is_empty() {
             return Ok(None);
@@ -82,34 +91,31 @@ impl Value for Option<PathBuf> {
 }
 
 impl Value for Option<SocketAddr> {
+    const TAKES: &'static str =
+        "an address with a port, such as 127.0.0.1:8000 or [::]:8000, or `off`";
+
     fn read(key: &str, setting: &Setting) -> Result<Self, Error> {
         if setting.text == "off" {
             return Ok(None);
         }
-        setting.text.parse().map(Some).map_err(|_| {
-            bad(
-                key,
-                setting,
-                "an address with a port, such as 127.0.0.1:8000 or [::]:8000, or `off`",
-            )
-        })
+        setting
+            .text
+            .parse()
+            .map(Some)
+            .map_err(|_| bad(key, setting, Self::TAKES))
     }
 }
 
 impl Value for NonZeroUsize {
+    const TAKES: &'static str = "a number up to 1024; 0 is one for each processor";
+
     fn read(key: &str, setting: &Setting) -> Result<Self, Error> {
         let count: u16 = setting
             .text
             .parse()
             .ok()
             .filter(|count| *count <= 1024)
-            .ok_or_else(|| {
-                bad(
-                    key,
-                    setting,
-                    "a number up to 1024; 0 is one for each processor",
-                )
-            })?;
+            .ok_or_else(|| bad(key, setting, Self::TAKES))?;
         match Self::new(count.into()) {
             Some(count) => Ok(count),
             None => Ok(std::thread::available_parallelism().unwrap_or(Self::MIN)),
@@ -118,57 +124,70 @@ impl Value for NonZeroUsize {
 }
 
 impl Value for u32 {
+    const TAKES: &'static str = "a number from 1 to 1000000";
+
     fn read(key: &str, setting: &Setting) -> Result<Self, Error> {
         setting
             .text
             .parse()
             .ok()
             .filter(|count| (1..=1_000_000).contains(count))
-            .ok_or_else(|| bad(key, setting, "a number from 1 to 1000000"))
+            .ok_or_else(|| bad(key, setting, Self::TAKES))
     }
 }
 
 impl Value for u8 {
+    const TAKES: &'static str = "a number up to 16; 0 is none";
+
     fn read(key: &str, setting: &Setting) -> Result<Self, Error> {
         let count = setting.text.parse().ok();
         count
             .filter(|count| *count <= 16)
-            .ok_or_else(|| bad(key, setting, "a number up to 16; 0 is none"))
+            .ok_or_else(|| bad(key, setting, Self::TAKES))
     }
 }
 
 impl Value for u16 {
+    const TAKES: &'static str = "a power of two from 16 to 1024";
+
     fn read(key: &str, setting: &Setting) -> Result<Self, Error> {
         setting
             .text
             .parse()
             .ok()
             .filter(|size: &Self| size.is_power_of_two() && (16..=1024).contains(size))
-            .ok_or_else(|| bad(key, setting, "a power of two from 16 to 1024"))
+            .ok_or_else(|| bad(key, setting, Self::TAKES))
     }
 }
 
 impl Value for u64 {
+    const TAKES: &'static str = "a size such as \"64MiB\"";
+
     fn read(key: &str, setting: &Setting) -> Result<Self, Error> {
         match setting.text.parse::<Size>() {
             Ok(Size(bytes)) if bytes > 0 => Ok(bytes),
-            _ => Err(bad(key, setting, "a size such as \"64MiB\"")),
+            _ => Err(bad(key, setting, Self::TAKES)),
         }
     }
 }
 
 impl Value for Duration {
+    const TAKES: &'static str = "a duration such as \"10s\"";
+
     fn read(key: &str, setting: &Setting) -> Result<Self, Error> {
         match setting.text.parse::<Period>() {
             Ok(Period(time)) if !time.is_zero() && time <= Self::from_secs(366 * 86_400) => {
                 Ok(time)
             }
-            _ => Err(bad(key, setting, "a duration such as \"10s\"")),
+            _ => Err(bad(key, setting, Self::TAKES)),
         }
     }
 }
 
 impl Value for String {
+    const TAKES: &'static str =
+        "error, warn, info, debug, trace, or a filter such as \"info,mote_engine=debug\"";
+
     /// A filter of the log. The logging crate takes a misspelt level for the name of a module and
     /// then logs nothing; here every part must end with a level.
     fn read(key: &str, setting: &Setting) -> Result<Self, Error> {
@@ -179,22 +198,20 @@ impl Value for String {
         });
         match tracing_subscriber::EnvFilter::builder().parse(&setting.text) {
             Ok(_) if known => Ok(setting.text.clone()),
-            _ => Err(bad(
-                key,
-                setting,
-                "error, warn, info, debug, trace, or a filter such as \"info,mote_engine=debug\"",
-            )),
+            _ => Err(bad(key, setting, Self::TAKES)),
         }
     }
 }
 
 impl Value for CoapEcho {
+    const TAKES: &'static str = "`private-exempt`, `always` or `never`";
+
     fn read(key: &str, setting: &Setting) -> Result<Self, Error> {
         match setting.text.as_str() {
             "private-exempt" => Ok(Self::PrivateExempt),
             "always" => Ok(Self::Always),
             "never" => Ok(Self::Never),
-            _ => Err(bad(key, setting, "`private-exempt`, `always` or `never`")),
+            _ => Err(bad(key, setting, Self::TAKES)),
         }
     }
 }
@@ -215,11 +232,13 @@ impl Value for Synced {
 }
 
 impl Value for LogFormat {
+    const TAKES: &'static str = "`text` or `json`";
+
     fn read(key: &str, setting: &Setting) -> Result<Self, Error> {
         match setting.text.as_str() {
             "text" => Ok(Self::Text),
             "json" => Ok(Self::Json),
-            _ => Err(bad(key, setting, "`text` or `json`")),
+            _ => Err(bad(key, setting, Self::TAKES)),
         }
     }
 }

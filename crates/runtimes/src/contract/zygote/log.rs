@@ -1,5 +1,6 @@
 //! What a worker writes while it serves a call, as lines of that call.
 
+use std::io;
 use std::sync::Arc;
 
 use mote_core::invocation::InvocationId;
@@ -77,32 +78,44 @@ impl Output {
         }
     }
 
-    /// Reads what is there, up to a chunk. Returns whether there may be more.
-    pub(super) fn read(&mut self, log: &mut CallLog) -> bool {
+    /// Reads what is there, up to a chunk, after [`readable`](Self::readable) has come back.
+    pub(super) fn read(&mut self, log: &mut CallLog) {
         let mut chunk = [0; CHUNK_BYTES];
-        let Some(pipe) = &self.pipe else { return false };
-        match pipe.try_read(&mut chunk) {
-            Ok(0) => self.pipe = None,
-            Ok(length) => {
-                self.split(&chunk[..length], log);
-                return true;
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(_) => self.pipe = None,
-        }
-        false
+        let Some(pipe) = &self.pipe else { return };
+        let read = pipe.try_read(&mut chunk);
+        self.take(read, &chunk, log);
     }
 
     /// Reads the rest of a call that has ended.
+    ///
+    /// It asks the pipe itself: its readiness is told by the thread that the worker was forked on, and the answer
+    /// may have been read on another one before that thread comes to it.
     pub(super) fn finish(&mut self, log: &mut CallLog) {
+        let mut chunk = [0; CHUNK_BYTES];
         for _ in 0..CHUNKS_LEFT_MAX {
-            if !self.read(log) {
+            let Some(pipe) = &self.pipe else { break };
+            let read = rustix::io::read(pipe, &mut chunk).map_err(io::Error::from);
+            if !self.take(read, &chunk, log) {
                 break;
             }
         }
         if !self.line.is_empty() {
             self.flush(log);
         }
+    }
+
+    /// Passes on what was read. Returns whether there may be more.
+    fn take(&mut self, read: io::Result<usize>, chunk: &[u8], log: &mut CallLog) -> bool {
+        match read {
+            Ok(0) => self.pipe = None,
+            Ok(length) => {
+                self.split(&chunk[..length], log);
+                return true;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => self.pipe = None,
+        }
+        false
     }
 
     fn split(&mut self, mut bytes: &[u8], log: &mut CallLog) {
@@ -129,5 +142,40 @@ impl Output {
             String::from_utf8_lossy(&self.line).trim_end_matches('\r'),
         );
         self.line.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::net::unix::pipe;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Lines(Mutex<Vec<String>>);
+
+    impl LogSink for Lines {
+        fn line(&self, _: InvocationId, _: Level, text: &str) {
+            self.0.lock().unwrap().push(text.to_owned());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_written_before_the_answer_is_read_though_nobody_told() {
+        let (theirs, ours) = pipe::pipe().unwrap();
+        let lines = Arc::new(Lines::default());
+        let sink = Arc::clone(&lines) as Arc<dyn LogSink>;
+        let id = InvocationId {
+            sequence: 1,
+            node: 1,
+        };
+        let mut log = CallLog::new(id, sink, 1000);
+        let mut output = Output::new(ours, Level::Info);
+        rustix::io::write(&theirs, b"one\ntwo").unwrap();
+        // No await: the runtime has not looked at the pipe yet.
+        output.finish(&mut log);
+        assert_eq!(*lines.0.lock().unwrap(), ["one", "two"]);
     }
 }
