@@ -217,15 +217,16 @@ impl Value for CoapEcho {
 }
 
 impl Value for Synced {
+    const TAKES: &'static str = "`none`, `all`, or names of apps such as \"home,shop\"";
+
     fn read(key: &str, setting: &Setting) -> Result<Self, Error> {
         match setting.text.as_str() {
             "none" => Ok(Self::None),
             "all" => Ok(Self::All),
             names => {
                 let apps: Result<_, _> = names.split(',').map(|name| name.trim().parse()).collect();
-                let expected = "`none`, `all`, or names of apps such as \"home,shop\"";
                 apps.map(Self::Apps)
-                    .map_err(|_| bad(key, setting, expected))
+                    .map_err(|_| bad(key, setting, Self::TAKES))
             }
         }
     }
