@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use super::file::{self, PlatformKind, Ready};
 use super::fill;
 use super::machine::{Machines, Program};
-use crate::process::{Server, address};
+use crate::process::{Server, address, wait_for_port};
 
 /// The doors of a node on a machine with a network of its own.
 const HTTP_PORT: u16 = 8080;
@@ -171,14 +171,9 @@ impl Running {
             outside: false,
         };
         if let Some(Ready::Port(port)) = &platform.ready {
-            let host = ground
-                .places
-                .get(&platform.on)
-                .context("a machine has an address")?;
-            let taken = ground
-                .machines
-                .connect(&platform.on, (host.as_str(), *port))
-                .is_ok();
+            let host = ground.own_address(&platform.on)?;
+            let connected = ground.machines.connect(&platform.on, (host, *port));
+            let taken = connected.is_ok();
             ensure!(!taken, "something else listens at port {port} already");
         }
         let (mut server, id) =
@@ -194,7 +189,12 @@ impl Running {
                     })?;
                 doors.extend(address(&line));
             }
-            Some(Ready::Port(port)) => wait_for_port(&platform.on, *port, ground)?,
+            Some(Ready::Port(port)) => {
+                let host = ground.own_address(&platform.on)?;
+                // As seen from the machine itself.
+                let connect = || ground.machines.connect(&platform.on, (host, *port));
+                wait_for_port(&format!("{host}:{port}"), PORT_TIMEOUT, connect)?;
+            }
             Some(Ready::Instances(_)) | None => {}
         }
         Ok(Self {
@@ -277,21 +277,10 @@ impl Ground<'_> {
             .map(|(name, value)| Ok((name.clone(), fill::with_places(value, self.places)?)));
         filled.collect()
     }
-}
 
-/// Until something listens there, as seen from the machine itself.
-fn wait_for_port(on: &str, port: u16, ground: &Ground<'_>) -> Result<()> {
-    let until = Instant::now() + PORT_TIMEOUT;
-    let host = ground.places.get(on).context("a machine has an address")?;
-    let address = (host.as_str(), port);
-    while ground.machines.connect(on, address).is_err() {
-        if Instant::now() >= until {
-            bail!(
-                "nothing listened at {host}:{port} after {} s",
-                PORT_TIMEOUT.as_secs()
-            );
-        }
-        std::thread::sleep(PORT_POLL);
+    /// Where a machine is, as it sees itself.
+    fn own_address(&self, machine: &str) -> Result<&str> {
+        let address = self.places.get(machine);
+        Ok(address.context("a machine has an address")?)
     }
-    Ok(())
 }
