@@ -86,7 +86,7 @@ impl Running {
                 .context("cannot deploy")?;
         }
         for words in &platform.then {
-            let words = ground.filled(words)?;
+            let words = ground.filled(&running.on, words)?;
             let words: Vec<_> = words.iter().map(String::as_str).collect();
             running.node()?.mote(&words, ground)?;
         }
@@ -104,16 +104,10 @@ impl Running {
         let machines = ground.machines;
         let mote = machines.place(&platform.on, ground.mote)?;
         let data = machines.scratch(&platform.on, ground.scratch, name)?;
-        let places = machines.places();
-        let address_of_all = places.get(&platform.on);
-        let address_of_all = address_of_all.context("a machine has an address")?;
+        let address_of_all = ground.own_address(&platform.on)?;
         // A name may be that of a way to it, and no address that it has itself.
         let numbers = address_of_all.parse::<IpAddr>().is_ok();
-        let host = if numbers {
-            address_of_all.as_str()
-        } else {
-            "0.0.0.0"
-        };
+        let host = if numbers { address_of_all } else { "0.0.0.0" };
         let (http, coap) = if machines.shares_ports(&platform.on)? {
             (0, 0)
         } else {
@@ -132,10 +126,10 @@ impl Running {
         ] {
             words.extend([door.to_owned(), format!("{host}:{port}")]);
         }
-        words.extend(ground.filled(&platform.command)?);
+        words.extend(ground.filled(&platform.on, &platform.command)?);
         let program = Program {
             words,
-            env: ground.filled_env(&platform.env)?,
+            env: ground.filled_env(&platform.on, &platform.env)?,
             folder: Some(ground.folder.to_owned()),
             outside: false,
         };
@@ -165,8 +159,8 @@ impl Running {
 
     fn start_command(name: &str, platform: &file::Platform, ground: &Ground<'_>) -> Result<Self> {
         let program = Program {
-            words: ground.filled(&platform.command)?,
-            env: ground.filled_env(&platform.env)?,
+            words: ground.filled(&platform.on, &platform.command)?,
+            env: ground.filled_env(&platform.on, &platform.env)?,
             folder: Some(ground.folder.to_owned()),
             outside: false,
         };
@@ -264,18 +258,25 @@ impl Node {
 }
 
 impl Ground<'_> {
-    fn filled(&self, words: &[String]) -> Result<Vec<String>> {
-        let filled = words
+    /// Words of a program on a machine.
+    fn filled(&self, on: &str, words: &[String]) -> Result<Vec<String>> {
+        words.iter().map(|word| self.word(on, word)).collect()
+    }
+
+    fn filled_env(
+        &self,
+        on: &str,
+        env: &BTreeMap<String, String>,
+    ) -> Result<BTreeMap<String, String>> {
+        let filled = env
             .iter()
-            .map(|word| fill::with_places(word, self.places));
+            .map(|(name, value)| Ok((name.clone(), self.word(on, value)?)));
         filled.collect()
     }
 
-    fn filled_env(&self, env: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
-        let filled = env
-            .iter()
-            .map(|(name, value)| Ok((name.clone(), fill::with_places(value, self.places)?)));
-        filled.collect()
+    fn word(&self, on: &str, word: &str) -> Result<String> {
+        let filled = fill::with_places(word, self.places)?;
+        self.machines.seen_from(on, &filled)
     }
 
     /// Where a machine is, as it sees itself.
