@@ -22,6 +22,7 @@ pub mod results;
 pub mod testbed;
 
 mod cgroup;
+mod poller;
 mod process;
 
 pub mod environment;

@@ -1,71 +1,71 @@
-//! An emulated link: two hosts on this machine, with a wide-area network between them.
+//! Emulated links: two hosts on this machine, with a wide-area network between them.
 //!
-//! Each host is a network namespace with a TUN device. A thread for each direction takes every packet off one device
-//! and writes it to the other when the model says so, or not at all. That needs no `netem` in the kernel, and nothing
-//! stays behind however this ends: namespaces without a name, and the devices in them, go with the process.
-//! The link cannot be faster than its threads get processor time, so how late packets were written is in the report.
+//! Each host is a network namespace with a device for each of its links. Where the kernel has netem, it emulates the
+//! link; where it has not, a thread for each direction takes every packet off one device and writes it to the other when
+//! the model says so, or not at all. Nothing stays behind however this ends: namespaces without a name, and the devices
+//! in them, go with the process. Where this user may make no namespaces, [`relay`] passes datagrams and streams from
+//! socket to socket, with the same model.
+//! A link of this program cannot be faster than its threads get processor time, so how late packets were is in the report.
 
-mod host;
-mod model;
-mod relay;
 mod settings;
 
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
-use std::time::Duration;
+mod kind;
 
-use anyhow::{Context, Result, anyhow};
+mod model;
+mod way;
+
+mod host;
+mod netem;
+mod tun;
+
+pub mod relay;
+
+use std::fmt;
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Serialize;
 
 use crate::process;
 
 pub use self::host::Host;
+pub use self::kind::{Abilities, Choice, Kind};
 pub use self::model::{Fate, Model};
-pub use self::relay::Direction;
-pub use self::settings::{Impairments, Preset, Settings};
+pub use self::relay::Relay;
+use self::settings::Instead;
+pub use self::settings::{Impairments, Preset, Settings, Shape};
+pub use self::way::Direction;
+pub(crate) use self::way::KeptUp;
+use self::way::{Counters, Way};
 
 /// A link between two hosts, which works until it is dropped.
 #[derive(Debug)]
 pub struct Link {
-    /// The near host, at 10.77.0.1.
-    pub near: Host,
-    /// The far one, at 10.77.0.2.
-    pub far: Host,
     impairments: [Impairments; 2],
-    stop: Arc<AtomicBool>,
-    counters: Arc<Counters>,
-    threads: Vec<thread::JoinHandle<Result<Direction>>>,
+    at_work: AtWork,
 }
 
-/// What threads of a link count while it is up.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) arrived: AtomicU64,
-    pub(crate) late: AtomicU64,
-    pub(crate) dropped: AtomicU64,
-    pub(crate) ended: AtomicBool,
+/// Who emulates it.
+#[derive(Debug)]
+enum AtWork {
+    /// The kernel, with these hosts and their devices.
+    Netem([(Host, String); 2]),
+    /// Threads of this program, one for each direction.
+    Tun {
+        stop: Arc<AtomicBool>,
+        counters: Arc<Counters>,
+        threads: Vec<thread::JoinHandle<Result<Direction>>>,
+    },
 }
-
-/// Whether a link was the one that was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct KeptUp {
-    pub(crate) arrived: u64,
-    /// Of these, those that were more than a millisecond and a twentieth of the delay late.
-    pub(crate) late: u64,
-    /// Packets for which there was no room to wait.
-    pub(crate) dropped: u64,
-    /// Whether a direction does not work any more.
-    pub(crate) ended: bool,
-}
-
-/// A packet that is later than this and a twentieth of the delay is late.
-const LATE: Duration = Duration::from_millis(1);
 
 /// What became of the packets.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
+    /// How the link was emulated.
+    pub kind: Kind,
     /// What was asked for, there and back.
     pub settings: [Impairments; 2],
     /// From the near host to the far one.
@@ -75,112 +75,177 @@ pub struct Report {
 }
 
 impl Link {
-    /// Makes both hosts and the link, with what is done to packets there and back. `seed`: the same fates for the same
-    /// packets. Needs root and `/dev/net/tun`.
-    pub fn up(impairments: [Impairments; 2], seed: u64) -> Result<Self> {
+    /// Connects two hosts by netem or TUN devices, with what is done to packets from the first to the second and back.
+    /// `seed`: the same fates for the same packets, except by netem.
+    pub fn between(
+        near: &Host,
+        far: &Host,
+        kind: Kind,
+        impairments: [Impairments; 2],
+        seed: u64,
+    ) -> Result<Self> {
         for direction in &impairments {
             direction.check()?;
         }
-        let near = Host::new("10.77.0.1", "10.77.0.2")?;
-        let far = Host::new("10.77.0.2", "10.77.0.1")?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut threads = Vec::new();
-        let counters = Arc::new(Counters::default());
-        let ways = [(&near, &far), (&far, &near)].into_iter().zip(&impairments);
-        for (number, ((from, to), impairments)) in ways.enumerate() {
-            let (from, to) = (from.device()?, to.device()?);
-            let model = Model::new(
-                impairments.clone(),
-                seed.wrapping_mul(2).wrapping_add(number as u64),
-            );
-            let (stop, counters) = (Arc::clone(&stop), Arc::clone(&counters));
-            let late = LATE + impairments.delay / 20;
-            let relay = move || {
-                let ran = relay::run(&from, &to, model, &stop, (&counters, late));
-                counters.ended.store(true, Ordering::Relaxed);
-                ran
-            };
-            let thread = thread::Builder::new().name(format!("link-{number}"));
-            threads.push(
-                thread
-                    .spawn(relay)
-                    .context("cannot start a thread for the link")?,
-            );
-        }
+        let at_work = match kind {
+            Kind::Netem => {
+                let [there, back] = netem::connect(near, far, &impairments)?;
+                AtWork::Netem([(near.clone(), there), (far.clone(), back)])
+            }
+            Kind::Tun => tunnel(near, far, &impairments, seed)?,
+            Kind::Relay => bail!("a relay is between sockets, and not between hosts"),
+        };
         Ok(Self {
-            near,
-            far,
             impairments,
-            stop,
-            counters,
-            threads,
+            at_work,
         })
     }
 
-    /// How it kept up so far, both directions together.
-    pub(crate) fn kept_up(&self) -> KeptUp {
-        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        KeptUp {
-            arrived: of(&self.counters.arrived),
-            late: of(&self.counters.late),
-            dropped: of(&self.counters.dropped),
-            ended: self.counters.ended.load(Ordering::Relaxed),
+    /// How it kept up so far, both directions together. The kernel does not say it of netem.
+    pub(crate) fn kept_up(&self) -> Option<KeptUp> {
+        match &self.at_work {
+            AtWork::Netem(_) => None,
+            AtWork::Tun { counters, .. } => Some(counters.kept_up()),
         }
     }
 
     /// Ends it and tells what became of the packets.
     pub fn down(mut self) -> Result<Report> {
-        self.stop.store(true, Ordering::Relaxed);
-        let mut directions = self.threads.drain(..).map(|thread| {
-            let joined = thread.join();
-            joined.map_err(|_| anyhow!("a thread of the link panicked"))?
-        });
-        let mut next = || directions.next().context("the link has two directions")?;
+        let settings = self.impairments.clone();
+        let (kind, directions) = match &mut self.at_work {
+            AtWork::Netem(ends) => {
+                let counted = ends
+                    .iter()
+                    .map(|(host, device)| netem::counted(host, device));
+                (Kind::Netem, counted.collect::<Result<Vec<_>>>()?)
+            }
+            AtWork::Tun { stop, threads, .. } => {
+                stop.store(true, Ordering::Relaxed);
+                let joined = threads.drain(..).map(|thread| {
+                    let joined = thread.join();
+                    joined.map_err(|_| anyhow!("a thread of the link panicked"))?
+                });
+                (Kind::Tun, joined.collect::<Result<Vec<_>>>()?)
+            }
+        };
+        let mut directions = directions.into_iter();
+        let mut next = || directions.next().context("a link has two directions");
         Ok(Report {
-            settings: self.impairments.clone(),
+            kind,
+            settings,
             there: next()?,
             back: next()?,
         })
     }
 }
 
+/// A device on each host, and a thread for each direction between them.
+fn tunnel(near: &Host, far: &Host, impairments: &[Impairments; 2], seed: u64) -> Result<AtWork> {
+    let devices = [near.tun(far.address())?, far.tun(near.address())?];
+    let [of_near, of_far] = devices.map(Arc::new);
+    let stop = Arc::new(AtomicBool::new(false));
+    let counters = Arc::new(Counters::default());
+    let mut threads = Vec::new();
+    let ways = [(&of_near, &of_far), (&of_far, &of_near)];
+    for (number, ((from, to), impairments)) in ways.into_iter().zip(impairments).enumerate() {
+        let way = Way::new(impairments, of_direction(seed, number), &counters)?;
+        let (from, to) = (Arc::clone(from), Arc::clone(to));
+        let (stop, counters) = (Arc::clone(&stop), Arc::clone(&counters));
+        let run = move || {
+            let ran = tun::run(&from, &to, way, &stop);
+            counters.ended.store(true, Ordering::Relaxed);
+            ran
+        };
+        let thread = thread::Builder::new().name(format!("link-{number}"));
+        let thread = thread.spawn(run);
+        threads.push(thread.context("cannot start a thread for the link")?);
+    }
+    Ok(AtWork::Tun {
+        stop,
+        counters,
+        threads,
+    })
+}
+
+/// Of a link's seed, that of one of its directions.
+fn of_direction(seed: u64, number: usize) -> u64 {
+    seed.wrapping_mul(2).wrapping_add(number as u64)
+}
+
 impl Drop for Link {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            // What it failed of was of interest to whoever asked for the report.
-            let _ = thread.join();
+        if let AtWork::Tun { stop, threads, .. } = &mut self.at_work {
+            stop.store(true, Ordering::Relaxed);
+            for thread in threads.drain(..) {
+                // What it failed of was of interest to whoever asked for the report.
+                let _ = thread.join();
+            }
         }
     }
 }
 
-impl std::fmt::Display for Report {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "link   {}", self.kind)?;
         for (name, direction) in [("there", &self.there), ("back ", &self.back)] {
-            let [mean, p99, worst] = direction.late_us;
             let Direction {
                 sent,
                 arrived,
                 lost,
                 dropped,
                 doubled,
+                resent,
                 refused,
-                ..
+                late_us,
             } = direction;
+            write!(f, "{name}  {sent} packets, {arrived} arrived, ")?;
+            let Some([mean, p99, worst]) = late_us else {
+                // All that netem says.
+                writeln!(f, "{lost} lost or without room")?;
+                continue;
+            };
+            write!(f, "{lost} lost, {dropped} without room, {doubled} twice, ")?;
+            if self.kind == Kind::Relay {
+                write!(f, "{resent} sent again, ")?;
+            }
             writeln!(
                 f,
-                "{name}  {sent} packets, {arrived} arrived, {lost} lost, {dropped} without room, {doubled} twice, \
-                 {refused} refused; late by {mean:.0} µs on average, p99 {p99:.0}, worst {worst:.0}"
+                "{refused} refused; late by {mean:.0} µs on average, p99 {p99:.0}, worst {worst:.0}"
             )?;
         }
         Ok(())
     }
 }
 
-/// Runs a command on the near host while another, a line for the shell, runs on the far one.
-pub fn across(settings: &Settings) -> Result<(ExitStatus, Report)> {
-    let impairments = settings.impairments()?;
-    let link = Link::up([impairments.clone(), impairments], settings.seed)?;
+/// Runs a command on the near host while another, a line for the shell, runs on the far one; or a relay. Returns how the
+/// command ended.
+pub fn run(settings: &Settings) -> Result<(ExitCode, Report)> {
+    if let Some(Instead::Relay(settings)) = &settings.instead {
+        return Ok((ExitCode::SUCCESS, relay::run(settings)?));
+    }
+    let (status, report) = across(settings)?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok((ExitCode::from(code.unwrap_or(1)), report))
+}
+
+fn across(settings: &Settings) -> Result<(ExitStatus, Report)> {
+    ensure!(
+        settings.kind != Choice::Relay,
+        "a relay is between sockets and not between hosts: write `mote-bench link relay`"
+    );
+    let impairments = settings.shape.impairments()?;
+    let abilities = Abilities::probe();
+    let kind = abilities.kind(settings.kind, impairments.in_order)?;
+    ensure!(
+        kind != Kind::Relay,
+        "two hosts cannot be had{}: try `mote-bench link relay`, which needs no root",
+        abilities
+            .why_not_tun()
+            .map_or_else(String::new, |why| format!(" ({why})"))
+    );
+    let (near, far) = (Host::new("10.77.0.1")?, Host::new("10.77.0.2")?);
+    let both = [impairments.clone(), impairments];
+    let link = Link::between(&near, &far, kind, both, settings.shape.seed)?;
     let server = match &settings.serve {
         Some(line) => {
             let mut shell = Command::new("sh");
@@ -188,7 +253,7 @@ pub fn across(settings: &Settings) -> Result<(ExitStatus, Report)> {
             shell
                 .args(["-c", &format!("exec {line}")])
                 .stdin(Stdio::null());
-            Some(Served(link.far.spawn(shell)?))
+            Some(Served(far.spawn(shell)?))
         }
         None => None,
     };
@@ -198,7 +263,7 @@ pub fn across(settings: &Settings) -> Result<(ExitStatus, Report)> {
         .context("no command to run")?;
     let mut command = Command::new(program);
     command.args(arguments);
-    let status = link.near.spawn(command)?.wait()?;
+    let status = near.spawn(command)?.wait()?;
     drop(server);
     Ok((status, link.down()?))
 }

@@ -20,7 +20,7 @@ mod trace;
 mod client;
 mod drive;
 mod meter;
-mod poller;
+mod place;
 mod tally;
 
 mod http;
@@ -33,9 +33,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::footprint::Footprint;
+use crate::poller::allow_sockets;
 
 use self::arrivals::Share;
 use self::client::{Client, Lane};
@@ -44,8 +44,8 @@ use self::drive::{Pace, Schedule, drive};
 use self::http::Connection;
 use self::http2::Stream;
 use self::pacing::{Length, Pacing};
+use self::place::Place;
 use self::plan::Plan;
-use self::poller::Place;
 use self::report::Window;
 use self::tally::Tally;
 use self::target::Targets;
@@ -58,8 +58,6 @@ pub use self::trace::generate::Generate;
 
 /// From when the sockets are open until the first request, so that all threads start together.
 const START_DELAY: Duration = Duration::from_millis(20);
-/// Standard streams, poller and timer of each thread, files of the surrounding program.
-const DESCRIPTORS_SPARE: u64 = 256;
 
 /// Puts the load on the target and waits for the end.
 ///
@@ -69,7 +67,7 @@ pub fn run(options: &Options) -> Result<Report> {
     if let Some(pid) = options.server_pid {
         Footprint::of(pid)?;
     }
-    allow_descriptors(plan.clients * plan.targets.len())?;
+    allow_sockets(plan.clients * plan.targets.len())?;
     let (tally, schedule, server) = match &plan.targets {
         Targets::Http(targets) => {
             run_clients(&plan, options, targets, |place, target, lane, wanted| {
@@ -204,24 +202,4 @@ fn sample_at(pid: Option<u32>, at: Option<Instant>) -> Option<Result<Footprint>>
         thread::sleep(at.saturating_duration_since(Instant::now()));
     }
     Some(Footprint::of(pid))
-}
-
-/// A thousand sockets need more descriptors than many systems give by default.
-fn allow_descriptors(sockets: usize) -> Result<()> {
-    let needed = sockets as u64 + DESCRIPTORS_SPARE;
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_none_or(|current| current >= needed) {
-        return Ok(());
-    }
-    let raised = Rlimit {
-        current: Some(limit.maximum.map_or(needed, |maximum| maximum.min(needed))),
-        maximum: limit.maximum,
-    };
-    setrlimit(Resource::Nofile, raised)?;
-    anyhow::ensure!(
-        limit.maximum.is_none_or(|maximum| maximum >= needed),
-        "{sockets} sockets need {needed} open files and the limit is {}, raise it with `ulimit -Hn {needed}`",
-        limit.maximum.unwrap_or_default()
-    );
-    Ok(())
 }

@@ -5,13 +5,14 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A cold disk and a busy machine included.
@@ -20,6 +21,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// More than a keeper gives what it keeps.
 const KEPT_TIMEOUT: Duration = Duration::from_secs(20);
 const STOP_POLL: Duration = Duration::from_millis(5);
+const PORT_POLL: Duration = Duration::from_millis(20);
 const LINES_KEPT: usize = 20;
 const LINES_WAITING_MAX: usize = 1024;
 
@@ -33,9 +35,10 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts `command`, whose output becomes ours to read.
+    /// Starts `command`, whose output becomes ours to read. However this program ends, the server is asked to end: the
+    /// kernel does it when the thread that started it is gone.
     pub(crate) fn start(name: &str, command: &mut Command) -> Result<Self> {
-        let child = command
+        let child = ended_with_us(command)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -115,6 +118,42 @@ impl Server {
     pub(crate) fn stop(&mut self) -> Result<()> {
         stop(&self.name, &mut self.child)
     }
+}
+
+/// A program that is asked to end when the thread that starts it ends, this program being killed included.
+fn ended_with_us(command: &mut Command) -> &mut Command {
+    let ours = rustix::process::getpid();
+    let ask = move || {
+        rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
+        // Before that, nobody would have asked it.
+        if rustix::process::getppid() != Some(ours) {
+            return Err(std::io::Error::other("who started it is gone"));
+        }
+        Ok(())
+    };
+    #[expect(unsafe_code, reason = "in a fork, much of a program cannot be used")]
+    // SAFETY: It makes two calls to the kernel, and takes no memory when they succeed.
+    unsafe {
+        command.pre_exec(ask)
+    }
+}
+
+/// Until something listens at a port: `connect` tries it. Fails after `patience`.
+pub(crate) fn wait_for_port(
+    place: &str,
+    patience: Duration,
+    mut connect: impl FnMut() -> Result<()>,
+) -> Result<()> {
+    let until = Instant::now() + patience;
+    while connect().is_err() {
+        ensure!(
+            Instant::now() < until,
+            "nothing listened at {place} after {} s",
+            patience.as_secs()
+        );
+        thread::sleep(PORT_POLL);
+    }
+    Ok(())
 }
 
 /// Asks a program to end, and makes it end when it does not.

@@ -49,7 +49,7 @@ pub struct Measured {
     pub server_pss_mb: Option<f64>,
     /// Why not to trust this run, one sentence each: the load generator fell behind, the machine was busy.
     pub warnings: Vec<String>,
-    /// What else the test observed, such as `replicas_max`.
+    /// What else the test observed, such as `instances_max`.
     pub values: BTreeMap<String, f64>,
 }
 
@@ -126,6 +126,10 @@ pub enum Metric {
     ServerCpu,
     /// Proportional memory of the system under test.
     ServerMemory,
+    /// Most instances of the function that the test observes.
+    InstancesMax,
+    /// Instances of it on average, over looks at them.
+    InstancesMean,
 }
 
 /// A number that a paper has for a point of the matrix.

@@ -11,6 +11,7 @@ mod folder;
 pub mod keep;
 mod machine;
 mod measure;
+mod network;
 mod plan;
 mod platform;
 mod progress;
@@ -38,6 +39,7 @@ use self::plan::{Case, Group, Plan, Setup};
 use self::platform::{Ground, Running};
 use self::progress::Progress;
 use crate::environment::Environment;
+use crate::link::Abilities;
 use crate::process;
 use crate::report::{self, Material};
 use crate::results::{Measured, Run};
@@ -86,7 +88,7 @@ pub fn run(settings: &Settings) -> Result<bool> {
     let quick = settings.quick.then_some("quick");
     let variant = settings.variant.as_deref().or(quick);
     let source = Source::read(&settings.file, variant)?;
-    let plan = Plan::new(&source).with_context(|| settings.file.display().to_string())?;
+    let mut plan = Plan::new(&source).with_context(|| settings.file.display().to_string())?;
     let mut progress = Progress::new(&plan);
     if settings.check {
         progress.outline(&plan);
@@ -107,9 +109,11 @@ pub fn run(settings: &Settings) -> Result<bool> {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
     let mote = node_program(settings.mote.as_deref())?;
+    let abilities = abilities(&mut plan)?;
     let mut controller = Controller {
         source: &source,
         mote,
+        abilities,
         folder: Folder::open(&out, &source.text, &plan.outline)?,
         stop,
     };
@@ -152,9 +156,29 @@ pub fn material(folder: &Path) -> Result<Material> {
     })
 }
 
+/// What this system can emulate of the links that a plan has, and in the plan's notes what a reader has to know of that.
+fn abilities(plan: &mut Plan) -> Result<Option<Abilities>> {
+    if plan.groups.iter().all(|group| group.setup.links.is_empty()) {
+        return Ok(None);
+    }
+    let abilities = Abilities::probe();
+    for group in &plan.groups {
+        let notes = network::notes(&group.setup.links, &abilities)?;
+        let known = &mut plan.outline.notes;
+        for note in notes {
+            if !known.contains(&note) {
+                known.push(note);
+            }
+        }
+    }
+    Ok(Some(abilities))
+}
+
 struct Controller<'a> {
     source: &'a Source,
     mote: PathBuf,
+    /// Where the plan has links.
+    abilities: Option<Abilities>,
     folder: Folder,
     stop: Arc<AtomicBool>,
 }
@@ -192,14 +216,17 @@ impl Controller<'_> {
         if due.is_empty() {
             return Ok(true);
         }
-        progress.setting_up(&group.setup);
+        let kinds = self.abilities.as_ref();
+        let kinds = kinds.map(|abilities| network::kinds(&group.setup.links, abilities));
+        let kind = kinds.transpose()?.and_then(|kinds| network::named(&kinds));
+        progress.setting_up(&group.setup, kind.as_deref());
         let seed = seed.wrapping_add(u64::from(repetition));
         let mut site = match Site::up(&group.setup, self, seed) {
             Ok(site) => site,
             Err(error) => {
                 progress.not_set_up(&error);
                 for case in due {
-                    self.failed(case, repetition, &error, progress)?;
+                    self.failed(blank(case, repetition), case, &error, progress)?;
                 }
                 return Ok(false);
             }
@@ -219,7 +246,7 @@ impl Controller<'_> {
                 Err(error) => {
                     whole = false;
                     progress.not_measured(&error);
-                    self.failed(case, repetition, &error, progress)?;
+                    self.failed(run, case, &error, progress)?;
                 }
             }
         }
@@ -247,15 +274,14 @@ impl Controller<'_> {
 
     fn failed(
         &mut self,
+        mut run: Run,
         case: &Case,
-        repetition: u32,
         error: &anyhow::Error,
         progress: &mut Progress,
     ) -> Result<()> {
         if self.stop.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let mut run = blank(case, repetition);
         run.failure = Some(format!("{error:#}"));
         progress.failed(case);
         self.folder.add(run)
@@ -286,7 +312,8 @@ struct Site {
 
 impl Site {
     fn up(setup: &Setup, controller: &Controller<'_>, seed: u64) -> Result<Self> {
-        let machines = Machines::up(&setup.machines, &setup.links, seed)?;
+        let abilities = controller.abilities.as_ref();
+        let machines = Machines::up(&setup.machines, &setup.links, abilities, seed)?;
         let mut places = machines.places();
         let folder = controller.source.folder();
         let services = Services::up(setup, folder, &mut places, &controller.stop)?;

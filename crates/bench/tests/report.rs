@@ -13,6 +13,8 @@ mod comparison;
 mod example;
 #[path = "report/html.rs"]
 mod html;
+#[path = "report/instances.rs"]
+mod instances;
 
 /// The text of the files of the report: runs, latencies, JSON.
 fn written(material: &Material) -> (String, String, Value) {

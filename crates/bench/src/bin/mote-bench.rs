@@ -47,7 +47,7 @@ enum What {
     /// Run a command on one host and a server on another, with an emulated network between them
     ///
     /// Hosts are network namespaces of this machine, 10.77.0.1 and 10.77.0.2; nothing of them is left afterwards.
-    /// What became of the packets goes to standard error. Needs root.
+    /// What became of the packets goes to standard error. Needs root, except for `link relay`.
     Link(link::Settings),
     #[command(hide = true)]
     Keep(testbed::keep::Settings),
@@ -104,16 +104,15 @@ fn act(what: What) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         What::Link(settings) => {
-            let (status, report) = link::across(&settings)?;
+            let (code, report) = link::run(&settings)?;
             let mut err = std::io::stderr();
-            if settings.json {
+            if settings.json() {
                 serde_json::to_writer_pretty(&mut err, &report)?;
                 writeln!(err)?;
             } else {
                 writeln!(err, "{report}")?;
             }
-            let code = status.code().and_then(|code| u8::try_from(code).ok());
-            Ok(ExitCode::from(code.unwrap_or(1)))
+            Ok(code)
         }
         What::Keep(settings) => testbed::keep::run(&settings),
     }

@@ -72,6 +72,21 @@ impl Model {
         Fate::Arrives { at, again }
     }
 
+    /// When a piece of a stream arrives that is sent now, and whether it was lost: then it arrives later by the time
+    /// until it is sent again, once at most. Nothing of a stream is doubled, and who sends it puts it in order.
+    pub fn send_in_stream(
+        &mut self,
+        now: Duration,
+        bytes: usize,
+        resend: Duration,
+    ) -> (Duration, bool) {
+        let lost = self.random.f64() < self.link.loss;
+        let sent = self.sent(now, bytes);
+        let delay = self.delay();
+        let at = self.in_order(sent + delay);
+        (if lost { at + resend } else { at }, lost)
+    }
+
     /// When its last bit has left.
     fn sent(&mut self, now: Duration, bytes: usize) -> Duration {
         let Some(rate) = self.link.rate else {
@@ -86,7 +101,11 @@ impl Model {
     fn arrives(&mut self, sent: Duration) -> Duration {
         let ahead = self.random.f64() < self.link.reorder;
         let delay = if ahead { Duration::ZERO } else { self.delay() };
-        let at = sent + delay;
+        self.in_order(sent + delay)
+    }
+
+    /// Not before the one before, where that is asked for.
+    fn in_order(&mut self, at: Duration) -> Duration {
         if !self.link.in_order {
             return at;
         }

@@ -3,12 +3,48 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
+
+use super::kind::Choice;
+use super::relay;
 
 /// A link and what runs across it.
 #[derive(Debug, Clone, Args)]
+#[command(subcommand_negates_reqs = true, args_conflicts_with_subcommands = true)]
 pub struct Settings {
+    #[command(subcommand)]
+    pub(super) instead: Option<Instead>,
+
+    #[command(flatten)]
+    pub(super) shape: Shape,
+
+    /// How the link is emulated
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(super) kind: Choice,
+
+    /// A command for the far host, 10.77.0.2, that runs until the other one has ended
+    #[arg(long)]
+    pub(super) serve: Option<String>,
+
+    /// The command to run on the near host, 10.77.0.1
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(super) command: Vec<String>,
+}
+
+/// What there is instead of two hosts.
+#[derive(Debug, Clone, Subcommand)]
+pub(super) enum Instead {
+    /// Relay datagrams and streams across a link from socket to socket, which needs no root
+    ///
+    /// Runs until it is ended, and tells then what became of the packets. Of TCP no piece is lost, doubled or
+    /// reordered: one that would be lost comes later by the time that sending it again takes.
+    Relay(relay::Settings),
+}
+
+/// What is done to packets, the same in each direction.
+#[derive(Debug, Clone, Args)]
+pub struct Shape {
     /// One of the networks of the BenchFaaS paper, as a start
     #[arg(long, value_enum, default_value = "loc")]
     pub preset: Preset,
@@ -49,21 +85,13 @@ pub struct Settings {
     #[arg(long)]
     pub in_order: bool,
 
-    /// The same seed gives the same fates to the same packets
+    /// The same seed gives the same fates to the same packets; netem has none
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-
-    /// A command for the far host, 10.77.0.2, that runs until the other one has ended
-    #[arg(long)]
-    pub serve: Option<String>,
 
     /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
-
-    /// The command to run on the near host, 10.77.0.1
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    pub command: Vec<String>,
 }
 
 /// The networks of the BenchFaaS paper, §III-B: 25 ± 5 ms and 0.4 % loss to the cloud, and that divided by
@@ -141,6 +169,17 @@ impl Preset {
 }
 
 impl Settings {
+    /// Whether the report is to be JSON.
+    #[must_use]
+    pub fn json(&self) -> bool {
+        match &self.instead {
+            Some(Instead::Relay(settings)) => settings.shape.json,
+            None => self.shape.json,
+        }
+    }
+}
+
+impl Shape {
     /// The preset with what was said beside it.
     pub fn impairments(&self) -> Result<Impairments> {
         let preset = self.preset.impairments();

@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use super::poller::{Place, Poller};
+use super::place::Place;
 use super::tally::{Outcome, Wire};
+use crate::poller::Poller;
 
 /// Datagrams and reads go through one buffer per thread.
 const SCRATCH_BYTES: usize = 64 << 10;

@@ -23,8 +23,8 @@ use anyhow::{Context, Result};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::client::{Client, Job, Lane};
+use super::place::Place;
 use super::plan::Plan;
-use super::poller::Place;
 use super::tally::Outcome;
 use message::{Kind, Message};
 use request::{Head, TOKEN_BYTES};

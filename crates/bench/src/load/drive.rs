@@ -16,8 +16,9 @@ use anyhow::Result;
 use super::arrivals::{Arrival, Share};
 use super::client::{Client, Job, Lane};
 use super::meter::Meter;
-use super::poller::{Events, Place};
+use super::place::Place;
 use super::tally::{Outcome, Tally};
+use crate::poller::Events;
 
 /// Pause of a client whose server refused it, so that a dead server is not hammered.
 const REST: Duration = Duration::from_millis(10);
@@ -178,7 +179,7 @@ impl<C: Client> Drive<C> {
             let at_once = (!self.lane.woken.is_empty()).then_some(now);
             let until = [due, timer, at_once].into_iter().flatten().min();
             self.lane.poller.wait(until, &mut events)?;
-            for place in events.places() {
+            for place in events.tokens().map(Place::from) {
                 self.ready(place);
             }
         }

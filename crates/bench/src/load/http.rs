@@ -17,8 +17,8 @@ use anyhow::{Context, Result};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::client::{Client, Job, Lane};
+use super::place::Place;
 use super::plan::Plan;
-use super::poller::Place;
 use super::tally::Outcome;
 use reply::{Reader, Reply};
 use request::Head;

@@ -21,8 +21,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::client::{Client, Job, Lane};
 use super::http;
+use super::place::Place;
 use super::plan::Plan;
-use super::poller::Place;
 use super::tally::Outcome;
 
 pub(super) mod request;

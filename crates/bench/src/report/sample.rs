@@ -1,6 +1,6 @@
 //! Runs put together: what is known about one point, one curve or one cell.
 //!
-//! Latencies of all runs are pooled; rates, processor time and memory are the median over the runs; success is the
+//! Latencies of all runs are pooled; rates, processor time, memory and instances are the median over the runs; success is the
 //! share of all operations. The mean is that of the run whose mean is the median one, as the tinyFaaS thesis does it.
 
 use std::collections::BTreeMap;
@@ -51,7 +51,11 @@ impl<'a> Sample<'a> {
                 median_index(&means).map(|index| means[index])
             }
             Metric::Success => share(self.ok(), self.due()).map(|share| share * 100.0),
-            Metric::Rate | Metric::ServerCpu | Metric::ServerMemory => median(self.of_each(metric)),
+            Metric::Rate
+            | Metric::ServerCpu
+            | Metric::ServerMemory
+            | Metric::InstancesMax
+            | Metric::InstancesMean => median(self.of_each(metric)),
         }?;
         let iqr = match metric {
             Metric::MedianIqr => self.latency.interquartile_range(),
@@ -70,6 +74,8 @@ impl<'a> Sample<'a> {
             Metric::Success => share(one.ok, one.due).map(|share| share * 100.0),
             Metric::ServerCpu => one.server_cpu_us,
             Metric::ServerMemory => one.server_pss_mb,
+            Metric::InstancesMax => one.values.get("instances_max").copied(),
+            Metric::InstancesMean => one.values.get("instances_mean").copied(),
         };
         self.measured
             .iter()

@@ -26,6 +26,8 @@ pub(super) fn label(metric: Metric) -> &'static str {
         Metric::Success => "answered well and in time",
         Metric::ServerCpu => "processor time per request",
         Metric::ServerMemory => "memory",
+        Metric::InstancesMax => "most instances",
+        Metric::InstancesMean => "instances on average",
     }
 }
 
@@ -46,6 +48,7 @@ pub(super) fn unit(metric: Metric, largest: f64) -> Unit {
         Metric::Success => plain("%"),
         Metric::ServerCpu => plain("µs"),
         Metric::ServerMemory => plain("MB"),
+        Metric::InstancesMax | Metric::InstancesMean => plain("instances"),
     }
 }
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::fill;
 use super::test::Test;
-use crate::link::Preset;
+use crate::link::{Choice, Preset};
 use crate::results::{Figure, Published, texts};
 
 /// The version of the format.
@@ -145,9 +145,12 @@ pub(super) enum Size {
 
 /// An emulated network between two machines.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields)]
 pub(super) struct Link {
     pub(super) between: [String; 2],
+    /// How it is emulated.
+    #[serde(default)]
+    pub(super) kind: Choice,
     /// In both directions.
     pub(super) preset: Option<Preset>,
     /// From the first to the second.

@@ -14,8 +14,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::file::{self, MachineKind};
+use super::network::{self, Network};
 use crate::cgroup::{Cgroup, Limits};
-use crate::link::{Host, Impairments, KeptUp, Link, Preset};
+use crate::link::{Abilities, Host, KeptUp};
 use crate::process::Server;
 
 /// How soon a program is ended when it is to stop.
@@ -25,7 +26,7 @@ const STOP_POLL: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Machines {
     machines: BTreeMap<String, Machine>,
-    link: Option<(Link, [String; 2])>,
+    network: Option<Network>,
 }
 
 #[derive(Debug)]
@@ -50,15 +51,19 @@ pub(super) struct Program {
 }
 
 impl Machines {
-    /// Makes them. `seed`: of the links.
+    /// Makes them. `abilities`: of this system, for links; `seed`: of these.
     pub(super) fn up(
         machines: &BTreeMap<String, file::Machine>,
         links: &BTreeMap<String, file::Link>,
+        abilities: Option<&Abilities>,
         seed: u64,
     ) -> Result<Self> {
+        check(machines, links)?;
+        let network = abilities.filter(|_| !links.is_empty());
+        let network = network.map(|abilities| Network::up(links, abilities, seed));
         let mut up = Self {
             machines: BTreeMap::new(),
-            link: network(machines, links, seed)?,
+            network: network.transpose()?,
         };
         for (name, settings) in machines {
             let machine = up.machine(name, settings);
@@ -71,7 +76,7 @@ impl Machines {
     fn machine(&self, name: &str, settings: &file::Machine) -> Result<Machine> {
         let address = match settings.kind {
             MachineKind::Process => "127.0.0.1".to_owned(),
-            MachineKind::Namespace => self.host(name)?.address().to_owned(),
+            MachineKind::Namespace => self.network()?.address(name)?,
             MachineKind::Ssh => {
                 let host = settings
                     .host
@@ -82,7 +87,8 @@ impl Machines {
             }
         };
         let limits = limits(settings)?;
-        let cgroup = limits.map(|limits| Cgroup::new(name, limits)).transpose()?;
+        let cgroup = limits.map(|limits| Cgroup::new(name, limits)).transpose();
+        let cgroup = cgroup.context("size, cpus and memory need root and cgroups of version 1")?;
         let mut machine = Machine {
             settings: settings.clone(),
             address,
@@ -96,20 +102,27 @@ impl Machines {
         Ok(machine)
     }
 
-    /// How the link kept up so far.
+    /// How the links kept up so far, where that can be said.
     pub(super) fn kept_up(&self) -> Option<KeptUp> {
-        self.link.as_ref().map(|(link, _)| link.kept_up())
+        self.network.as_ref()?.kept_up()
     }
 
-    fn host(&self, machine: &str) -> Result<&Host> {
-        let (link, between) = self.link.as_ref().with_context(|| {
-            format!("machine `{machine}` has a network of its own, and no link names it")
-        })?;
-        match between {
-            [near, _] if near == machine => Ok(&link.near),
-            [_, far] if far == machine => Ok(&link.far),
-            _ => bail!("machine `{machine}` has a network of its own, and no link names it"),
+    /// A word of a program on a machine, with the addresses of other machines as that one reaches them.
+    pub(super) fn seen_from(&self, machine: &str, word: &str) -> Result<String> {
+        match &self.network {
+            Some(network) => network.seen_from(machine, word),
+            None => Ok(word.to_owned()),
         }
+    }
+
+    fn network(&self) -> Result<&Network> {
+        let network = self.network.as_ref();
+        network.context("it has a network of its own, and there is no link")
+    }
+
+    /// The namespace of a machine that is one.
+    fn host(&self, machine: &str) -> Option<&Host> {
+        self.network.as_ref()?.host(machine)
     }
 
     fn get(&self, machine: &str) -> Result<&Machine> {
@@ -129,9 +142,10 @@ impl Machines {
         places
     }
 
-    /// Whether several machines share this one's network, so that ports may be taken.
+    /// Whether others share this one's network, so that ports may be taken.
     pub(super) fn shares_ports(&self, machine: &str) -> Result<bool> {
-        Ok(self.get(machine)?.settings.kind == MachineKind::Process)
+        let kind = self.get(machine)?.settings.kind;
+        Ok(kind != MachineKind::Ssh && self.host(machine).is_none())
     }
 
     /// Whether its processes are seen from here.
@@ -211,9 +225,9 @@ impl Machines {
     /// Whether a TCP port answers, as seen from the machine if that is on this system, and from here if not.
     pub(super) fn connect(&self, from: &str, address: (&str, u16)) -> Result<()> {
         let connect = || TcpStream::connect(address).map(drop);
-        let connected = match self.get(from)?.settings.kind {
-            MachineKind::Namespace => self.host(from)?.within(connect)?,
-            MachineKind::Process | MachineKind::Ssh => connect(),
+        let connected = match self.host(from) {
+            Some(host) => host.within(connect)?,
+            None => connect(),
         };
         Ok(connected?)
     }
@@ -227,9 +241,9 @@ impl Machines {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
-        match machine.settings.kind {
-            MachineKind::Namespace => self.host(on)?.spawn(command),
-            MachineKind::Process | MachineKind::Ssh => Ok(command.spawn()?),
+        match self.host(on) {
+            Some(host) => host.spawn(command),
+            None => Ok(command.spawn()?),
         }
     }
 }
@@ -426,7 +440,7 @@ fn processors() -> f64 {
     std::thread::available_parallelism().map_or(1, usize::from) as f64
 }
 
-/// Whether there can be such machines and links. There is one network of two machines at most.
+/// Whether there can be such machines and links.
 pub(super) fn check(
     machines: &BTreeMap<String, file::Machine>,
     links: &BTreeMap<String, file::Link>,
@@ -451,65 +465,7 @@ pub(super) fn check(
             MachineKind::Process => {}
         }
     }
-    ensure!(
-        links.len() <= 1,
-        "there are {} links, and one network of two machines is all there can be",
-        links.len()
-    );
-    for (name, link) in links {
-        for machine in &link.between {
-            let kind = machines.get(machine).map(|machine| machine.kind);
-            ensure!(
-                kind == Some(MachineKind::Namespace),
-                "link `{name}` needs machine `{machine}` to be there with kind = \"namespace\""
-            );
-        }
-        ensure!(
-            link.between[0] != link.between[1],
-            "link `{name}` is between `{}` and itself",
-            link.between[0]
-        );
-        for direction in [link.there, link.back] {
-            impairments(link, direction)
-                .check()
-                .with_context(|| format!("link `{name}`"))?;
-        }
-    }
-    Ok(())
-}
-
-/// The link between the machines that have networks of their own.
-fn network(
-    machines: &BTreeMap<String, file::Machine>,
-    links: &BTreeMap<String, file::Link>,
-    seed: u64,
-) -> Result<Option<(Link, [String; 2])>> {
-    check(machines, links)?;
-    let Some((name, link)) = links.first_key_value() else {
-        return Ok(None);
-    };
-    let directions = [impairments(link, link.there), impairments(link, link.back)];
-    let up = Link::up(directions, seed).with_context(|| format!("link `{name}`"))?;
-    Ok(Some((up, link.between.clone())))
-}
-
-fn impairments(link: &file::Link, direction: Option<Preset>) -> Impairments {
-    let preset = direction
-        .or(link.preset)
-        .unwrap_or(Preset::Loc)
-        .impairments();
-    let share = |percent: Option<f64>, preset: f64| percent.map_or(preset, |value| value / 100.0);
-    Impairments {
-        delay: link.delay.unwrap_or(preset.delay),
-        deviation: link.deviation.unwrap_or(preset.deviation),
-        correlation: link.correlation.unwrap_or(preset.correlation),
-        loss: share(link.loss, preset.loss),
-        duplicate: share(link.duplicate, preset.duplicate),
-        reorder: share(link.reorder, preset.reorder),
-        rate: link.rate.map(|megabits| megabits * 1e6).or(preset.rate),
-        queue: link.queue.unwrap_or(preset.queue),
-        in_order: link.in_order || preset.in_order,
-    }
+    network::check(machines, links)
 }
 
 /// A word for a shell.

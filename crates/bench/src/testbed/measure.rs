@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use super::Site;
 use super::fill;
 use super::machine::Program;
+use super::network::BOUNDS;
 use super::plan::Case;
 use super::platform::{Ground, Node, Running};
 use crate::link::KeptUp;
@@ -110,7 +111,8 @@ fn generator(
         "--json".to_owned(),
     ];
     for word in test.arguments(body.as_deref().map(Path::new), seed) {
-        words.push(fill::with_places(&word, places)?);
+        let word = fill::with_places(&word, places)?;
+        words.push(machines.seen_from(&test.from, &word)?);
     }
     if let Some(platform) = platform
         && machines.is_here(&platform.on)?
@@ -166,6 +168,7 @@ fn watch(function: &str, node: &Node, ground: &Ground<'_>, over: &AtomicBool) ->
 pub(super) fn network(before: KeptUp, after: KeptUp) -> (Vec<String>, BTreeMap<String, f64>) {
     let arrived = after.arrived - before.arrived;
     let (late, dropped) = (after.late - before.late, after.dropped - before.dropped);
+    let turned_away = after.turned_away - before.turned_away;
     let mut warnings = Vec::new();
     if after.ended {
         warnings
@@ -179,6 +182,12 @@ pub(super) fn network(before: KeptUp, after: KeptUp) -> (Vec<String>, BTreeMap<S
     if dropped > 0 {
         warnings.push(format!(
             "{dropped} packets found no room in the emulated network: raise its `queue`"
+        ));
+    }
+    if turned_away > 0 {
+        warnings.push(format!(
+            "{turned_away} clients found no place in the relay that is the network, which has {}",
+            BOUNDS.clients
         ));
     }
     let values = [

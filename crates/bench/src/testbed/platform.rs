@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use super::file::{self, PlatformKind, Ready};
 use super::fill;
 use super::machine::{Machines, Program};
-use crate::process::{Server, address};
+use crate::process::{Server, address, wait_for_port};
 
 /// The doors of a node on a machine with a network of its own.
 const HTTP_PORT: u16 = 8080;
@@ -86,7 +86,7 @@ impl Running {
                 .context("cannot deploy")?;
         }
         for words in &platform.then {
-            let words = ground.filled(words)?;
+            let words = ground.filled(&running.on, words)?;
             let words: Vec<_> = words.iter().map(String::as_str).collect();
             running.node()?.mote(&words, ground)?;
         }
@@ -104,16 +104,10 @@ impl Running {
         let machines = ground.machines;
         let mote = machines.place(&platform.on, ground.mote)?;
         let data = machines.scratch(&platform.on, ground.scratch, name)?;
-        let places = machines.places();
-        let address_of_all = places.get(&platform.on);
-        let address_of_all = address_of_all.context("a machine has an address")?;
+        let address_of_all = ground.own_address(&platform.on)?;
         // A name may be that of a way to it, and no address that it has itself.
         let numbers = address_of_all.parse::<IpAddr>().is_ok();
-        let host = if numbers {
-            address_of_all.as_str()
-        } else {
-            "0.0.0.0"
-        };
+        let host = if numbers { address_of_all } else { "0.0.0.0" };
         let (http, coap) = if machines.shares_ports(&platform.on)? {
             (0, 0)
         } else {
@@ -132,10 +126,10 @@ impl Running {
         ] {
             words.extend([door.to_owned(), format!("{host}:{port}")]);
         }
-        words.extend(ground.filled(&platform.command)?);
+        words.extend(ground.filled(&platform.on, &platform.command)?);
         let program = Program {
             words,
-            env: ground.filled_env(&platform.env)?,
+            env: ground.filled_env(&platform.on, &platform.env)?,
             folder: Some(ground.folder.to_owned()),
             outside: false,
         };
@@ -165,20 +159,15 @@ impl Running {
 
     fn start_command(name: &str, platform: &file::Platform, ground: &Ground<'_>) -> Result<Self> {
         let program = Program {
-            words: ground.filled(&platform.command)?,
-            env: ground.filled_env(&platform.env)?,
+            words: ground.filled(&platform.on, &platform.command)?,
+            env: ground.filled_env(&platform.on, &platform.env)?,
             folder: Some(ground.folder.to_owned()),
             outside: false,
         };
         if let Some(Ready::Port(port)) = &platform.ready {
-            let host = ground
-                .places
-                .get(&platform.on)
-                .context("a machine has an address")?;
-            let taken = ground
-                .machines
-                .connect(&platform.on, (host.as_str(), *port))
-                .is_ok();
+            let host = ground.own_address(&platform.on)?;
+            let connected = ground.machines.connect(&platform.on, (host, *port));
+            let taken = connected.is_ok();
             ensure!(!taken, "something else listens at port {port} already");
         }
         let (mut server, id) =
@@ -194,7 +183,12 @@ impl Running {
                     })?;
                 doors.extend(address(&line));
             }
-            Some(Ready::Port(port)) => wait_for_port(&platform.on, *port, ground)?,
+            Some(Ready::Port(port)) => {
+                let host = ground.own_address(&platform.on)?;
+                // As seen from the machine itself.
+                let connect = || ground.machines.connect(&platform.on, (host, *port));
+                wait_for_port(&format!("{host}:{port}"), PORT_TIMEOUT, connect)?;
+            }
             Some(Ready::Instances(_)) | None => {}
         }
         Ok(Self {
@@ -264,34 +258,30 @@ impl Node {
 }
 
 impl Ground<'_> {
-    fn filled(&self, words: &[String]) -> Result<Vec<String>> {
-        let filled = words
-            .iter()
-            .map(|word| fill::with_places(word, self.places));
-        filled.collect()
+    /// Words of a program on a machine.
+    fn filled(&self, on: &str, words: &[String]) -> Result<Vec<String>> {
+        words.iter().map(|word| self.word(on, word)).collect()
     }
 
-    fn filled_env(&self, env: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
+    fn filled_env(
+        &self,
+        on: &str,
+        env: &BTreeMap<String, String>,
+    ) -> Result<BTreeMap<String, String>> {
         let filled = env
             .iter()
-            .map(|(name, value)| Ok((name.clone(), fill::with_places(value, self.places)?)));
+            .map(|(name, value)| Ok((name.clone(), self.word(on, value)?)));
         filled.collect()
     }
-}
 
-/// Until something listens there, as seen from the machine itself.
-fn wait_for_port(on: &str, port: u16, ground: &Ground<'_>) -> Result<()> {
-    let until = Instant::now() + PORT_TIMEOUT;
-    let host = ground.places.get(on).context("a machine has an address")?;
-    let address = (host.as_str(), port);
-    while ground.machines.connect(on, address).is_err() {
-        if Instant::now() >= until {
-            bail!(
-                "nothing listened at {host}:{port} after {} s",
-                PORT_TIMEOUT.as_secs()
-            );
-        }
-        std::thread::sleep(PORT_POLL);
+    fn word(&self, on: &str, word: &str) -> Result<String> {
+        let filled = fill::with_places(word, self.places)?;
+        self.machines.seen_from(on, &filled)
     }
-    Ok(())
+
+    /// Where a machine is, as it sees itself.
+    fn own_address(&self, machine: &str) -> Result<&str> {
+        let address = self.places.get(machine);
+        Ok(address.context("a machine has an address")?)
+    }
 }

@@ -72,7 +72,8 @@ impl Progress {
         say(&format!("{} runs, about {}", self.runs, human(self.left())));
     }
 
-    pub(super) fn setting_up(&self, setup: &Setup) {
+    /// `kind`: of its network.
+    pub(super) fn setting_up(&self, setup: &Setup, kind: Option<&str>) {
         let platforms: Vec<_> = setup.platforms.keys().cloned().collect();
         let links = setup.links.values().map(|link| {
             let preset = link
@@ -86,8 +87,9 @@ impl Progress {
             )
         });
         let links: Vec<_> = links.collect();
+        let kind = kind.map_or_else(String::new, |kind| format!(" ({kind})"));
         say(&format!(
-            "set-up: {} {}",
+            "set-up: {} {}{kind}",
             platforms.join(", "),
             links.join(", ")
         ));

@@ -11,14 +11,14 @@ use crate::example;
 const HOSTILE: &str =
     "</style></svg><script>alert(1)</script>\"'&amp;<b>\u{0}\u{1b}[2J\u{202e}çŒé漢字🦀";
 
-fn page(material: &Material) -> String {
+pub(crate) fn page(material: &Material) -> String {
     let folder = tempfile::tempdir().unwrap();
     report::write(material, folder.path()).unwrap();
     std::fs::read_to_string(folder.path().join("report.html")).unwrap()
 }
 
 #[track_caller]
-fn parsed(page: &str) -> Document<'_> {
+pub(crate) fn parsed(page: &str) -> Document<'_> {
     let options = ParsingOptions {
         allow_dtd: true,
         ..ParsingOptions::default()
@@ -26,17 +26,17 @@ fn parsed(page: &str) -> Document<'_> {
     Document::parse_with_options(page, options).unwrap()
 }
 
-fn all<'a, 'p>(document: &'a Document<'p>, name: &str) -> Vec<Node<'a, 'p>> {
+pub(crate) fn all<'a, 'p>(document: &'a Document<'p>, name: &str) -> Vec<Node<'a, 'p>> {
     let nodes = document.descendants();
     nodes.filter(|node| node.has_tag_name(name)).collect()
 }
 
-fn text(node: Node<'_, '_>) -> String {
+pub(crate) fn text(node: Node<'_, '_>) -> String {
     let texts = node.descendants().filter(Node::is_text);
     texts.filter_map(|node| node.text()).collect()
 }
 
-fn figure(kind: Kind, each: Option<&str>, series: Option<&str>, x: &[&str]) -> Figure {
+pub(crate) fn figure(kind: Kind, each: Option<&str>, series: Option<&str>, x: &[&str]) -> Figure {
     Figure {
         kind,
         title: "A figure".to_owned(),

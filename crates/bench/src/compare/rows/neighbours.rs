@@ -1,15 +1,18 @@
 //! Against what others have: the same request to another server on the same processors.
 
 use std::fs;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
 use super::{Bench, Figure, Found, Side, hello};
 use crate::baseline;
-use crate::process::{Server, address};
+use crate::process::{Server, address, wait_for_port};
+
+const PORT_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Bench {
     pub(super) fn against_node_coap(&self) -> Result<Found> {
@@ -76,7 +79,10 @@ impl Bench {
         fs::write(&file, settings)?;
         let mut command = Command::new(program);
         let server = Server::start("workerd", command.arg("serve").arg(&file))?;
-        wait_for_port(port)?;
+        let address = ("127.0.0.1", port);
+        wait_for_port(&format!("127.0.0.1:{port}"), PORT_TIMEOUT, || {
+            Ok(TcpStream::connect(address).map(drop)?)
+        })?;
         let (_data, node) = self.node_with_hello(&[])?;
         let ours = hello(&node.server, &node.http, "hello");
         let theirs = hello(&server, &format!("http://127.0.0.1:{port}"), "");
@@ -153,15 +159,4 @@ fn node_js(script: &str) -> Result<Option<(Server, String)>> {
     let mut server = Server::start("node", Command::new("node").args(["-e", script]))?;
     let (_, url) = server.wait_for("its address", address)?;
     Ok(Some((server, url)))
-}
-
-fn wait_for_port(port: u16) -> Result<()> {
-    use std::net::TcpStream;
-    use std::time::{Duration, Instant};
-    let until = Instant::now() + Duration::from_secs(20);
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        anyhow::ensure!(Instant::now() < until, "nothing listens at port {port}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
 }

@@ -137,6 +137,29 @@ fn all_or_nothing_is_lost_and_doubled() {
     assert_eq!(fate, ahead);
 }
 
+#[test]
+fn a_piece_of_a_stream_that_is_lost_comes_later() {
+    let link = Impairments {
+        delay: MS,
+        loss: 0.1,
+        duplicate: 1.0,
+        reorder: 1.0,
+        rate: Some(8e6),
+        ..Preset::Loc.impairments()
+    };
+    let mut model = Model::new(link, 1);
+    let mut lost_in_all = 0;
+    for number in 0..10_000 {
+        // A millisecond for a thousand bytes, one of delay.
+        let (at, lost) = model.send_in_stream(MS * number, 1000, MS * 200);
+        let late = if lost { MS * 200 } else { Duration::ZERO };
+        assert_eq!(at, MS * (number + 2) + late);
+        lost_in_all += i32::from(lost);
+    }
+    // Within five standard deviations of a binomial distribution.
+    assert!((lost_in_all - 1000).abs() < 150, "{lost_in_all}");
+}
+
 proptest! {
     #[test]
     fn nothing_arrives_before_it_was_sent(

@@ -262,6 +262,10 @@ fn shown(value: Value, metric: Metric, unit: Unit) -> String {
     if metric == Metric::Success {
         return percent(value.value);
     }
+    if metric == Metric::InstancesMax && value.value.fract() == 0.0 {
+        // A number of things, and not a measurement with three digits.
+        return value.value.to_string();
+    }
     let text = number(value.value / unit.divisor);
     match value.iqr {
         Some(iqr) => {

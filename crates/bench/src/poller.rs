@@ -2,62 +2,50 @@
 //!
 //! Sockets are watched on edges, registered once when they are opened and forgotten when they are closed, so a request
 //! costs no calls to the kernel beside its own send and receive. The timer is a descriptor too, because waiting with a
-//! time limit rounds up to milliseconds, which an open loop cannot afford.
+//! time limit rounds up to milliseconds, which neither an open loop nor an emulated network can afford.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
 };
 
 const EVENTS_MAX: usize = 256;
+/// Standard streams, poller and timer of each thread, files of the surrounding program.
+const DESCRIPTORS_SPARE: u64 = 256;
+/// No socket has this token.
 const TIMER: u64 = u64::MAX;
-/// There are far fewer clients, and fewer targets than the other bits can tell apart.
-const CLIENT_BITS: u32 = 32;
-const CLIENT_MASK: u64 = u32::MAX as u64;
 
-/// Sockets by the place of their client, and one timer.
+/// Sockets by a token that stands for their owner, and one timer.
 #[derive(Debug)]
-pub(super) struct Poller {
+pub(crate) struct Poller {
     epoll: OwnedFd,
     timer: OwnedFd,
     set_for: Option<Instant>,
 }
 
-/// Whose socket it is: which client of the thread, and which of its targets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) client: usize,
-    pub(super) target: usize,
-}
-
 /// What one wait reports. Belongs to the thread that waits.
-pub(super) struct Events(Vec<epoll::Event>);
+pub(crate) struct Events(Vec<epoll::Event>);
 
 impl Events {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Vec::with_capacity(EVENTS_MAX))
     }
 
-    /// Whose sockets are ready.
-    pub(super) fn places(&self) -> impl Iterator<Item = Place> + '_ {
-        self.0
-            .iter()
-            .map(|event| event.data.u64())
-            .filter(|&data| data != TIMER)
-            .map(|data| Place {
-                client: usize::try_from(data & CLIENT_MASK).unwrap_or(usize::MAX),
-                target: usize::try_from(data >> CLIENT_BITS).unwrap_or(usize::MAX),
-            })
+    /// The tokens of sockets that are ready.
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = u64> + '_ {
+        let tokens = self.0.iter().map(|event| event.data.u64());
+        tokens.filter(|token| *token != TIMER)
     }
 }
 
 impl Poller {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let timer = timerfd_create(
             TimerfdClockId::Monotonic,
@@ -76,8 +64,8 @@ impl Poller {
         })
     }
 
-    /// Reports `socket` as `place` whenever it becomes readable or writable, until it is closed.
-    pub(super) fn watch(&self, socket: impl AsFd, place: Place) -> io::Result<()> {
+    /// Reports the token whenever `socket` becomes readable or writable, until it is closed.
+    pub(crate) fn watch(&self, socket: impl AsFd, token: impl Into<u64>) -> io::Result<()> {
         let flags = epoll::EventFlags::IN
             | epoll::EventFlags::OUT
             | epoll::EventFlags::RDHUP
@@ -85,14 +73,14 @@ impl Poller {
         epoll::add(
             &self.epoll,
             socket,
-            epoll::EventData::new_u64((place.target as u64) << CLIENT_BITS | place.client as u64),
+            epoll::EventData::new_u64(token.into()),
             flags,
         )?;
         Ok(())
     }
 
     /// Waits until a socket is ready or `until` has come.
-    pub(super) fn wait(&mut self, until: Option<Instant>, events: &mut Events) -> io::Result<()> {
+    pub(crate) fn wait(&mut self, until: Option<Instant>, events: &mut Events) -> io::Result<()> {
         events.0.clear();
         let passed = Timespec {
             tv_sec: 0,
@@ -136,4 +124,24 @@ impl Poller {
         }
         Ok(true)
     }
+}
+
+/// A thousand sockets need more descriptors than many systems give by default.
+pub(crate) fn allow_sockets(sockets: usize) -> anyhow::Result<()> {
+    let needed = sockets as u64 + DESCRIPTORS_SPARE;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return Ok(());
+    }
+    let raised = Rlimit {
+        current: Some(limit.maximum.map_or(needed, |maximum| maximum.min(needed))),
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, raised)?;
+    anyhow::ensure!(
+        limit.maximum.is_none_or(|maximum| maximum >= needed),
+        "{sockets} sockets need {needed} open files and the limit is {}, raise it with `ulimit -Hn {needed}`",
+        limit.maximum.unwrap_or_default()
+    );
+    Ok(())
 }
