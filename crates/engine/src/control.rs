@@ -13,7 +13,6 @@ use bytes::Bytes;
 use mote_core::digest::Digest;
 use mote_core::error::{Error, ErrorKind};
 use mote_core::host::Host;
-use mote_core::invocation::FunctionId;
 use mote_core::memory::MemoryBudget;
 use mote_core::name::FunctionName;
 use mote_core::registry::{ArtifactStore, FunctionRecord, Registry, VERSIONS_KEPT, Version};
@@ -25,14 +24,15 @@ use crate::admission::Gate;
 use crate::invoker::Invoker;
 use crate::logs::{LogTail, unix_ms};
 use crate::metrics::{Family, Probe, page};
-use crate::plan::{Entry, FunctionState, Plan};
+use crate::plan::{Entry, Plan};
 use crate::pool::Pool;
 use crate::pool::group::{Group, GroupParts};
-use crate::siblings::FunctionHost;
 
+mod identity;
 mod prepare;
 mod view;
 
+use self::identity::Identity;
 use self::view::view;
 pub use self::view::{FunctionView, NodeStatus};
 
@@ -70,22 +70,6 @@ struct Shared {
     draining: AtomicBool,
     probes: RwLock<Vec<Probe>>,
     families: RwLock<Vec<Family>>,
-}
-
-/// What stays the same over the versions of a function.
-#[derive(Clone)]
-struct Identity {
-    id: FunctionId,
-    state: Arc<FunctionState>,
-}
-
-impl Identity {
-    fn of(entry: &Entry) -> Self {
-        Self {
-            id: entry.id,
-            state: Arc::clone(&entry.state),
-        }
-    }
 }
 
 impl Control {
@@ -524,25 +508,6 @@ impl Control {
             spec,
             host,
         })
-    }
-
-    /// What a function is over its versions: that of the deployed one, or a new one's.
-    fn identity(&self, name: &FunctionName) -> Identity {
-        let plan = self.shared.invoker.catalog();
-        plan.resolve(name.full())
-            .map_or_else(|| self.new_identity(), |entry| Identity::of(entry))
-    }
-
-    fn new_identity(&self) -> Identity {
-        Identity {
-            id: FunctionId(self.shared.next_id.fetch_add(1, Ordering::Relaxed)),
-            state: Arc::default(),
-        }
-    }
-
-    /// What a version may reach.
-    fn host(&self, own: &Identity, spec: &Arc<FunctionSpec>) -> FunctionHost {
-        FunctionHost::new(own.id, spec, &own.state.log, &self.shared.invoker)
     }
 
     fn publish(&self, entries: Vec<Arc<Entry>>) {

@@ -7,7 +7,8 @@ use mote_core::error::{Error, ErrorKind};
 use mote_core::runtime::{Artifact, Image, Instance, Prepared, Runtime};
 use mote_core::spec::{FunctionSpec, RuntimeKind};
 
-use super::{Control, Identity};
+use super::Control;
+use super::identity::Identity;
 
 impl Control {
     pub(super) async fn prepare(
