@@ -4,7 +4,7 @@
 //! servers that results are compared with and the table of promised ratios ship with the product.
 //! `load` drives one server, `baseline` is the least that any server on the same libraries must cost, `compare`
 //! holds a node against those, and `programs` holds what it does for programs and containers against the bare program.
-//! `link` puts an emulated network between two hosts. `results` is what an experiment leaves, `report` what is made of it.
+//! `link` puts an emulated network between hosts or sockets. `results` is what an experiment leaves, `report` what is made of it.
 //!
 //! What is not here: anything that knows how a node works inside. The testbed sees what a client sees, and what the
 //! kernel says about the process it measures.

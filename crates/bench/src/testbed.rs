@@ -235,6 +235,8 @@ impl Controller<'_> {
         for case in due {
             progress.begin(case, repetition);
             let mut run = blank(case, repetition);
+            site.stamp(&mut run, case);
+            self.folder.fits(&run)?;
             match self.measure(case, &mut site, &group.setup, seed) {
                 Ok(measured) => {
                     progress.measured(case, &measured);
@@ -335,6 +337,14 @@ impl Site {
             site.platforms.insert(name.clone(), running);
         }
         Ok(site)
+    }
+
+    /// Writes down what a run is made with.
+    fn stamp(&self, run: &mut Run, case: &Case) {
+        run.environment.network = self.machines.network_kind();
+        let platform = case.test.platform.as_ref();
+        let platform = platform.and_then(|name| self.platforms.get(name));
+        run.environment.platform = platform.map(|running| running.stamp.clone());
     }
 
     /// Whether all platforms are there still.

@@ -15,6 +15,8 @@ mod example;
 mod html;
 #[path = "report/instances.rs"]
 mod instances;
+#[path = "report/stamps.rs"]
+mod stamps;
 
 /// The text of the files of the report: runs, latencies, JSON.
 fn written(material: &Material) -> (String, String, Value) {

@@ -143,7 +143,7 @@ fn a_comparison_fits_a_phone_too() {
     let a = example::material();
     let mut b = example::material();
     for run in &mut b.runs {
-        run.environment.kernel = "6.19.0".to_owned();
+        run.environment.system.kernel = "6.19.0".to_owned();
         if let Some(measured) = &mut run.measured {
             for (latency, _) in &mut measured.latency {
                 *latency *= if run.test == "overhead" { 0.93 } else { 1.02 };

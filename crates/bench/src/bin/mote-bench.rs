@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use mote_bench::report::comparison::compare;
-use mote_bench::{link, load, testbed};
+use mote_bench::{environment, link, load, testbed};
 
 /// Measures a node, or any server, and repeats the experiments of papers
 #[derive(Debug, Parser)]
@@ -51,6 +51,8 @@ enum What {
     Link(link::Settings),
     #[command(hide = true)]
     Keep(testbed::keep::Settings),
+    #[command(hide = true)]
+    Stamp(environment::Settings),
 }
 
 fn main() -> ExitCode {
@@ -115,6 +117,10 @@ fn act(what: What) -> Result<ExitCode> {
             Ok(code)
         }
         What::Keep(settings) => testbed::keep::run(&settings),
+        What::Stamp(settings) => {
+            writeln!(std::io::stdout(), "{}", environment::stamp(&settings)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 

@@ -196,25 +196,44 @@ fn differences(a: &Material, b: &Material) -> Vec<Difference> {
             if quick { ", quick" } else { "" }
         ),
     };
+    let network = |stamp: &Environment| stamp.network.clone().unwrap_or_else(|| "none".to_owned());
+    let elsewhere = |stamp: &Environment| {
+        let system = stamp.platform.as_ref().and_then(|one| one.system.as_ref());
+        system.map_or_else(
+            || "the controller's".to_owned(),
+            |system| format!("{}, Linux {}", system.cpu, system.kernel),
+        )
+    };
+    let programs = |material: &Material| {
+        let each = points::programs(material).into_iter();
+        let each = each.map(|(platform, digest)| format!("{platform} {digest}"));
+        each.collect::<Vec<_>>().join(" and ")
+    };
     let sides = |part: &dyn Fn(&Material) -> String| (part(a), part(b));
     let all = [
         ("experiment", sides(&|one| one.name.clone())),
         (
             "cpu",
-            sides(&|one| of_stamps(one, |stamp| stamp.cpu.clone())),
+            sides(&|one| of_stamps(one, |stamp| stamp.system.cpu.clone())),
         ),
         (
             "cores",
-            sides(&|one| of_stamps(one, |stamp| stamp.cores.to_string())),
+            sides(&|one| of_stamps(one, |stamp| stamp.system.cores.to_string())),
         ),
         (
             "kernel",
-            sides(&|one| of_stamps(one, |stamp| stamp.kernel.clone())),
+            sides(&|one| of_stamps(one, |stamp| stamp.system.kernel.clone())),
         ),
         (
             "testbed",
             sides(&|one| of_stamps(one, |stamp| stamp.version.clone())),
         ),
+        ("network", sides(&|one| of_stamps(one, network))),
+        (
+            "machine of the platform",
+            sides(&|one| of_stamps(one, elsewhere)),
+        ),
+        ("programs", sides(&programs)),
         ("seed", sides(&|one| one.seed.to_string())),
         ("complete", sides(&whole)),
     ];

@@ -10,6 +10,7 @@ use anyhow::Result;
 use super::Material;
 use super::sample::share;
 use super::statistics::Histogram;
+use crate::environment::{Platform, System};
 use crate::results::Run;
 
 /// Columns of the latencies of a run, and their quantiles.
@@ -60,6 +61,13 @@ pub(super) fn runs(material: &Material, file: &mut dyn Write) -> Result<()> {
             "version",
             "unix_seconds",
             "command",
+            "network_kind",
+            "platform_name",
+            "program_blake3",
+            "platform_kernel",
+            "platform_cpu",
+            "platform_cores",
+            "platform_load_average",
         ]
         .map(str::to_owned),
     );
@@ -93,7 +101,7 @@ pub(super) fn latencies(material: &Material, file: &mut dyn Write) -> Result<()>
 
 /// An axis that is called as a column of ours is gets a mark, so that no two columns have one name.
 fn point_header(axes: &[&str]) -> Vec<String> {
-    const OURS: [&str; 30] = [
+    const OURS: [&str; 37] = [
         "test",
         "repetition",
         "latency_us",
@@ -124,6 +132,13 @@ fn point_header(axes: &[&str]) -> Vec<String> {
         "load_average",
         "version",
         "command",
+        "network_kind",
+        "platform_name",
+        "program_blake3",
+        "platform_kernel",
+        "platform_cpu",
+        "platform_cores",
+        "platform_load_average",
     ];
     let mut header = vec!["test".to_owned()];
     for axis in axes {
@@ -176,7 +191,7 @@ fn numbers(run: &Run, values: &BTreeSet<&str>) -> Vec<String> {
     row
 }
 
-fn words(run: &Run) -> [String; 10] {
+fn words(run: &Run) -> [String; 17] {
     let measured = run.measured.as_ref();
     let failed_by: Vec<String> = measured
         .iter()
@@ -185,17 +200,29 @@ fn words(run: &Run) -> [String; 10] {
         .collect();
     let warnings: &[String] = measured.map_or(&[], |measured| &measured.warnings);
     let environment = &run.environment;
+    let platform = environment.platform.as_ref();
+    let of_platform =
+        |part: fn(&Platform) -> Option<String>| platform.and_then(part).unwrap_or_default();
+    let system = platform.and_then(|platform| platform.system.as_ref());
+    let of_system = |part: fn(&System) -> String| system.map(part).unwrap_or_default();
     [
         failed_by.join("; "),
         warnings.join("; "),
         run.failure.clone().unwrap_or_default(),
-        environment.kernel.clone(),
-        environment.cpu.clone(),
-        environment.cores.to_string(),
-        environment.load_average.to_string(),
+        environment.system.kernel.clone(),
+        environment.system.cpu.clone(),
+        environment.system.cores.to_string(),
+        environment.system.load_average.to_string(),
         environment.version.clone(),
         environment.unix_seconds.to_string(),
         environment.command.clone(),
+        environment.network.clone().unwrap_or_default(),
+        of_platform(|platform| Some(platform.name.clone())),
+        of_platform(|platform| platform.program.clone()),
+        of_system(|system| system.kernel.clone()),
+        of_system(|system| system.cpu.clone()),
+        of_system(|system| system.cores.to_string()),
+        of_system(|system| system.load_average.to_string()),
     ]
 }
 

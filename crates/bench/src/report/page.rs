@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{Material, figure, points};
+use crate::environment::System;
 use crate::results::Kind;
 
 /// Lines of the lists at the end of the page.
@@ -145,8 +146,18 @@ fn stamp(material: &Material) -> Markup {
         dl.stamp {
             div { dt { "Runs" } dd { (material.runs.len()) @if !tests.is_empty() { ": " (tests.join(", ")) } } }
             @for environment in &environments {
-                div { dt { "Machine" } dd { (environment.cpu) ", " (environment.cores) @if environment.cores == 1 { " core" } @else { " cores" } } }
-                div { dt { "Software" } dd { "Linux " (environment.kernel) ", testbed " (environment.version) } }
+                (machine("Machine", &environment.system))
+                div { dt { "Software" } dd { "Linux " (environment.system.kernel) ", testbed " (environment.version) } }
+                @if let Some(system) = environment.platform.as_ref().and_then(|platform| platform.system.as_ref()) {
+                    (machine("Machine of the platform", system))
+                    div { dt { "Its software" } dd { "Linux " (system.kernel) } }
+                }
+                @if let Some(network) = &environment.network {
+                    div { dt { "Emulated network" } dd { (network) } }
+                }
+            }
+            @for (platform, program) in &points::programs(material) {
+                div { dt { "Program of " (platform) } dd { "BLAKE3 " code { (program) } } }
             }
             @if let Some(times) = times(material) { div { dt { "Time" } dd { (times) } } }
             @if let Some(load) = load(material) { div { dt { "Load average before a run" } dd { (load) } } }
@@ -156,6 +167,11 @@ fn stamp(material: &Material) -> Markup {
             }
         }
     }
+}
+
+fn machine(what: &str, system: &System) -> Markup {
+    let cores = if system.cores == 1 { "core" } else { "cores" };
+    html! { div { dt { (what) } dd { (system.cpu) ", " (system.cores) " " (cores) } } }
 }
 
 fn tests(material: &Material) -> Vec<String> {
@@ -185,7 +201,10 @@ fn times(material: &Material) -> Option<String> {
 }
 
 fn load(material: &Material) -> Option<String> {
-    let loads = material.runs.iter().map(|run| run.environment.load_average);
+    let loads = material
+        .runs
+        .iter()
+        .map(|run| run.environment.system.load_average);
     let (low, high) = super::statistics::range(loads)?;
     if high - low < 0.005 {
         return Some(format!("{low:.2}"));

@@ -1,12 +1,15 @@
 //! The points of the matrix in the order of the experiment file, and what is the same about their runs.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Material;
 use super::sample::Sample;
-use crate::environment::Environment;
+use crate::environment::{Environment, Platform, System};
 use crate::results::{Published, Run};
+
+/// Enough of a digest to tell programs apart.
+const DIGEST_CHARS: usize = 12;
 
 /// All repetitions of one test at one point.
 #[derive(Debug, Clone)]
@@ -92,11 +95,30 @@ pub(super) fn environments(material: &Material) -> Vec<&Environment> {
     distinct
 }
 
+/// Platforms and the beginning of their programs' digests, in the order of their names.
+pub(super) fn programs(material: &Material) -> BTreeSet<(&str, &str)> {
+    let stamps = material.runs.iter().map(|run| &run.environment);
+    let platforms = stamps.filter_map(|stamp| stamp.platform.as_ref());
+    platforms.filter_map(program).collect()
+}
+
+fn program(platform: &Platform) -> Option<(&str, &str)> {
+    let digest = platform.program.as_deref()?;
+    let begin = digest.get(..DIGEST_CHARS).unwrap_or(digest);
+    Some((&platform.name, begin))
+}
+
 /// Whether two numbers with these stamps may be held against each other.
 pub(super) fn is_same_place(a: &Environment, b: &Environment) -> bool {
+    let of_system = |system: &System| (system.kernel.clone(), system.cpu.clone(), system.cores);
     let key = |stamp: &Environment| {
-        let texts = [&stamp.kernel, &stamp.cpu, &stamp.version];
-        (texts.map(String::clone), stamp.cores)
+        let elsewhere = stamp.platform.as_ref().and_then(|one| one.system.as_ref());
+        (
+            of_system(&stamp.system),
+            stamp.version.clone(),
+            stamp.network.clone(),
+            elsewhere.map(of_system),
+        )
     };
     key(a) == key(b)
 }

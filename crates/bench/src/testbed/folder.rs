@@ -66,9 +66,18 @@ impl Folder {
                 return Err(error).with_context(|| format!("cannot read {}", experiment.display()));
             }
         }
-        // What a paper published may have been corrected since.
-        write(&path.join(OUTLINE), &serde_json::to_vec_pretty(outline)?)?;
         let (runs, whole) = read_runs(path)?;
+        // What a paper published may have been corrected since; what was noted about runs that are there stays true.
+        let mut outline = outline.clone();
+        if !runs.is_empty() {
+            let earlier = read_outline(path)?.notes;
+            let missing = earlier
+                .into_iter()
+                .filter(|note| !outline.notes.contains(note));
+            let missing: Vec<String> = missing.collect();
+            outline.notes.extend(missing);
+        }
+        write(&path.join(OUTLINE), &serde_json::to_vec_pretty(&outline)?)?;
         // A line that was cut off is done again.
         file.set_len(whole)?;
         Ok(Self {
@@ -105,6 +114,37 @@ impl Folder {
         self.runs
             .iter()
             .any(|there| there.measured.is_some() && same(there, run))
+    }
+
+    /// Whether a run that is to be made may stand beside those that are there: a platform is the same program in all of
+    /// them, and a point has the same kind of network in all repetitions.
+    pub(super) fn fits(&self, run: &Run) -> Result<()> {
+        let stamp = &run.environment;
+        for there in self.runs.iter().filter(|there| there.measured.is_some()) {
+            let platforms = stamp.platform.iter().zip(&there.environment.platform);
+            for (platform, earlier) in platforms.filter(|(a, b)| a.name == b.name) {
+                if let (Some(program), Some(other)) = (&platform.program, &earlier.program)
+                    && program != other
+                {
+                    bail!(
+                        "{} has runs of platform `{}` with another build of its program (BLAKE3 {other}, now {program}): \
+                         write --out OTHER for this one, or remove it",
+                        self.path.display(),
+                        platform.name
+                    );
+                }
+            }
+            let (kind, other) = (&stamp.network, &there.environment.network);
+            ensure!(
+                kind == other || there.test != run.test || there.axes != run.axes,
+                "{} has runs of this point over a network of kind `{}`, which is `{}` now: write --out OTHER, or choose \
+                 the `kind` of the link",
+                self.path.display(),
+                other.as_deref().unwrap_or("unknown"),
+                kind.as_deref().unwrap_or("none")
+            );
+        }
+        Ok(())
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -188,7 +228,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::environment::Environment;
+    use crate::environment::{Environment, Platform};
     use crate::results::Measured;
 
     fn outline() -> Outline {
@@ -246,6 +286,44 @@ mod tests {
         folder.add(run(2, true)).unwrap();
         let (_, runs) = read(place.path()).unwrap();
         assert!(runs.len() == 2 && runs.iter().all(|run| run.measured.is_some()));
+    }
+
+    #[test]
+    fn another_build_or_network_is_not_mixed_with_this_one() {
+        let place = tempfile::tempdir().unwrap();
+        let mut folder = Folder::open(place.path(), "text", &outline()).unwrap();
+        let stamped = |repetition, measured, program: &str, network: &str| {
+            let mut run = run(repetition, measured);
+            run.environment.network = Some(network.to_owned());
+            run.environment.platform = Some(Platform {
+                name: "mote".to_owned(),
+                program: Some(program.to_owned()),
+                system: None,
+            });
+            run
+        };
+        let other = stamped(1, true, "old", "relay");
+        folder.fits(&other).unwrap();
+        // One that measured nothing binds nobody.
+        folder.add(stamped(1, false, "older", "tun")).unwrap();
+        folder.fits(&other).unwrap();
+        folder.add(other).unwrap();
+        folder.fits(&stamped(2, true, "old", "relay")).unwrap();
+        let error = |run| folder.fits(&run).unwrap_err().to_string();
+        let built = error(stamped(2, true, "new", "relay"));
+        assert!(
+            built.contains("`mote`") && built.contains("--out"),
+            "{built}"
+        );
+        let linked = error(stamped(2, true, "old", "tun"));
+        assert!(
+            linked.contains("`relay`") && linked.contains("`tun`"),
+            "{linked}"
+        );
+        // Another point may have another network, as where its kind is an axis.
+        let mut elsewhere = stamped(2, true, "old", "tun");
+        elsewhere.test = "b".to_owned();
+        folder.fits(&elsewhere).unwrap();
     }
 
     #[test]

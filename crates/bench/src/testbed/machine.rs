@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::file::{self, MachineKind};
 use super::network::{self, Network};
 use crate::cgroup::{Cgroup, Limits};
+use crate::environment::Stamp;
 use crate::link::{Abilities, Host, KeptUp};
 use crate::process::Server;
 
@@ -105,6 +106,11 @@ impl Machines {
     /// How the links kept up so far, where that can be said.
     pub(super) fn kept_up(&self) -> Option<KeptUp> {
         self.network.as_ref()?.kept_up()
+    }
+
+    /// How the links are emulated.
+    pub(super) fn network_kind(&self) -> Option<String> {
+        self.network.as_ref()?.kind()
     }
 
     /// A word of a program on a machine, with the addresses of other machines as that one reaches them.
@@ -220,6 +226,29 @@ impl Machines {
         // The first line is the program's id.
         let begin = output.stdout.iter().position(|byte| *byte == b'\n');
         Ok(output.stdout[begin.map_or(0, |at| at + 1)..].to_vec())
+    }
+
+    /// What a machine is, and which program the words of a command start there. `folder`: from which they count.
+    pub(super) fn stamp(
+        &self,
+        on: &str,
+        words: &[String],
+        folder: &Path,
+        stop: &AtomicBool,
+    ) -> Result<Stamp> {
+        if self.is_here(on)? {
+            return Ok(Stamp::read(words, folder));
+        }
+        let own = std::env::current_exe().context("cannot find this program")?;
+        let mut asked = vec![self.place(on, &own)?, "stamp".to_owned(), "--".to_owned()];
+        asked.extend_from_slice(words);
+        let program = Program {
+            words: asked,
+            outside: true,
+            ..Program::default()
+        };
+        let answer = self.run(on, &program, stop)?;
+        serde_json::from_slice(&answer).context("what it says about itself cannot be read")
     }
 
     /// Whether a TCP port answers, as seen from the machine if that is on this system, and from here if not.

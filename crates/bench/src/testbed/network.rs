@@ -120,6 +120,14 @@ impl Network {
         })
     }
 
+    /// How its links are emulated.
+    pub(super) fn kind(&self) -> Option<String> {
+        match self {
+            Self::Hosts { kinds, .. } => named(kinds),
+            Self::Relays { .. } => named(&[Kind::Relay]),
+        }
+    }
+
     /// How its links kept up so far, where that can be said of any.
     pub(super) fn kept_up(&self) -> Option<KeptUp> {
         let sum = |links: &mut dyn Iterator<Item = KeptUp>| links.reduce(|all, one| all + one);

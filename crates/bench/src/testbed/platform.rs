@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::file::{self, PlatformKind, Ready};
 use super::fill;
 use super::machine::{Machines, Program};
+use crate::environment;
 use crate::process::{Server, address, wait_for_port};
 
 /// The doors of a node on a machine with a network of its own.
@@ -32,6 +33,8 @@ pub(super) struct Running {
     pub(super) node: Option<Node>,
     /// Whether what it runs is not below it.
     pub(super) has_containers: bool,
+    /// What it is, for runs that measure it.
+    pub(super) stamp: environment::Platform,
     server: Server,
 }
 
@@ -144,6 +147,7 @@ impl Running {
             on: platform.on.clone(),
             id,
             words: doors,
+            stamp: ground.stamp(name, platform, &program.words[..1])?,
             has_containers: platform
                 .command
                 .iter()
@@ -195,6 +199,7 @@ impl Running {
             on: platform.on.clone(),
             id,
             words: doors,
+            stamp: ground.stamp(name, platform, &program.words)?,
             has_containers: false,
             node: None,
             server,
@@ -277,6 +282,24 @@ impl Ground<'_> {
     fn word(&self, on: &str, word: &str) -> Result<String> {
         let filled = fill::with_places(word, self.places)?;
         self.machines.seen_from(on, &filled)
+    }
+
+    /// What a platform is; `words`: of its command those that say which program it is.
+    fn stamp(
+        &self,
+        name: &str,
+        platform: &file::Platform,
+        words: &[String],
+    ) -> Result<environment::Platform> {
+        let machine = &platform.on;
+        let stamp = self.machines.stamp(machine, words, self.folder, self.stop);
+        let stamp = stamp.with_context(|| format!("machine `{machine}`"))?;
+        let here = self.machines.is_here(machine)?;
+        Ok(environment::Platform {
+            name: name.to_owned(),
+            program: stamp.program,
+            system: (!here).then_some(stamp.system),
+        })
     }
 
     /// Where a machine is, as it sees itself.

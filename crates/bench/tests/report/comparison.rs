@@ -75,8 +75,8 @@ fn what_only_one_has_and_what_is_different_is_listed() {
         .push(example::run("new", &[("system", "mote")], 1, &[1.0]));
     b.seed = 43;
     for run in &mut b.runs {
-        run.environment.kernel = "6.19.0".to_owned();
-        run.environment.cpu = "ARM <Cortex>-A76".to_owned();
+        run.environment.system.kernel = "6.19.0".to_owned();
+        run.environment.system.cpu = "ARM <Cortex>-A76".to_owned();
     }
     let comparison = compare(&a, &b);
     assert_eq!(comparison.only_a.len(), 10);

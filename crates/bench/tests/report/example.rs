@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use fastrand::Rng;
-use mote_bench::environment::Environment;
+use mote_bench::environment::{Environment, System};
 use mote_bench::report::Material;
 use mote_bench::results::{Figure, Kind, Measured, Metric, Published, Run};
 
@@ -129,13 +129,17 @@ pub(crate) fn crowded() -> Material {
 /// The stamp that all runs of the example carry.
 pub(crate) fn environment() -> Environment {
     Environment {
-        kernel: "6.18.2".to_owned(),
-        cpu: "AMD EPYC 9B14".to_owned(),
-        cores: 2,
-        load_average: 0.42,
+        system: System {
+            kernel: "6.18.2".to_owned(),
+            cpu: "AMD EPYC 9B14".to_owned(),
+            cores: 2,
+            load_average: 0.42,
+        },
         version: "0.1.0".to_owned(),
         command: "mote-testbed run experiments/edge.toml --seed 42".to_owned(),
         unix_seconds: 1_793_000_000,
+        network: Some("tun".to_owned()),
+        platform: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use mote_bench::environment::Platform;
 use mote_bench::report::{self, Material};
 use mote_bench::results::{Figure, Kind, Metric, Published};
 use roxmltree::{Document, Node, ParsingOptions};
@@ -170,7 +171,7 @@ fn what_must_not_be_overlooked_is_said() {
     let mut material = example::material();
     material.missing = 17;
     material.quick = true;
-    material.runs[3].environment.kernel = "6.19.0".to_owned();
+    material.runs[3].environment.system.kernel = "6.19.0".to_owned();
     let page = page(&material);
     let document = parsed(&page);
     let banners: Vec<String> = all(&document, "p")
@@ -254,9 +255,15 @@ fn hostile_text_stays_text() {
         run.test = hostile();
         run.axes = [(hostile(), hostile())].into();
         run.failure = Some(hostile());
-        run.environment.kernel = hostile();
-        run.environment.cpu = hostile();
+        run.environment.system.kernel = hostile();
+        run.environment.system.cpu = hostile();
         run.environment.command = hostile();
+        run.environment.network = Some(hostile());
+        run.environment.platform = Some(Platform {
+            name: hostile(),
+            program: Some(hostile()),
+            system: Some(run.environment.system.clone()),
+        });
         run.environment.version = hostile();
         if let Some(measured) = &mut run.measured {
             measured.warnings = vec![hostile()];

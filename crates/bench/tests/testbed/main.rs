@@ -1,6 +1,10 @@
 //! Experiments from file to results, with the real programs: a bare server as the platform, the real load generator.
 
-#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail where they are")]
+
+mod builds;
+mod network;
+mod ssh;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -11,12 +15,12 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-const BENCH: &str = env!("CARGO_BIN_EXE_mote-bench");
-const SERVER: &str = env!("CARGO_BIN_EXE_baseline-http");
+pub(crate) const BENCH: &str = env!("CARGO_BIN_EXE_mote-bench");
+pub(crate) const SERVER: &str = env!("CARGO_BIN_EXE_baseline-http");
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An experiment on one machine: a bare server, and a test at four points.
-const SMALL: &str = r#"
+pub(crate) const SMALL: &str = r#"
 version = 1
 name = "small"
 title = "A small <experiment>"
@@ -62,24 +66,24 @@ y = "median"
 "#;
 
 /// A folder with an experiment file.
-struct Place {
-    folder: TempDir,
+pub(crate) struct Place {
+    pub(crate) folder: TempDir,
 }
 
 impl Place {
-    fn with(text: &str) -> Self {
+    pub(crate) fn with(text: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let text = text.replace("SERVER", SERVER);
         fs::write(folder.path().join("experiment.toml"), text).unwrap();
         Self { folder }
     }
 
-    fn out(&self) -> PathBuf {
+    pub(crate) fn out(&self) -> PathBuf {
         self.folder.path().join("results")
     }
 
     /// The controller. No experiment here has a node, so that any program will do for one.
-    fn command(&self, more: &[&str]) -> Command {
+    pub(crate) fn command(&self, more: &[&str]) -> Command {
         let mut command = Command::new(BENCH);
         command
             .arg("run")
@@ -96,11 +100,11 @@ impl Place {
         command
     }
 
-    fn run(&self, more: &[&str]) -> Output {
+    pub(crate) fn run(&self, more: &[&str]) -> Output {
         self.command(more).output().unwrap()
     }
 
-    fn runs(&self) -> Vec<Value> {
+    pub(crate) fn runs(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.out().join("runs.jsonl")).unwrap();
         text.lines()
             .map(|line| serde_json::from_str(line).unwrap())
@@ -109,7 +113,7 @@ impl Place {
 
     /// What an experiment that cannot be says.
     #[track_caller]
-    fn fails(&self, more: &[&str], says: &[&str]) {
+    pub(crate) fn fails(&self, more: &[&str], says: &[&str]) {
         let output = self.run(more);
         let said = said(&output);
         assert_eq!(output.status.code(), Some(1), "{said}");
@@ -120,7 +124,7 @@ impl Place {
     }
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
@@ -139,7 +143,7 @@ fn wait_for(child: &mut Child, part: &str) {
 }
 
 /// Processes of the system whose command line has this in it.
-fn processes_with(part: &str) -> usize {
+pub(crate) fn processes_with(part: &str) -> usize {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let command_lines = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
     command_lines
@@ -148,7 +152,7 @@ fn processes_with(part: &str) -> usize {
 }
 
 #[track_caller]
-fn eventually(what: &str, holds: impl Fn() -> bool) {
+pub(crate) fn eventually(what: &str, holds: impl Fn() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < until, "{what}");
@@ -374,52 +378,6 @@ fn goes_on_after_ctrl_c_and_after_kill() {
     );
 }
 
-/// Whether networks can be made here; says so when not.
-fn can_have_networks() -> bool {
-    let can = rustix::process::geteuid().is_root() && Path::new("/dev/net/tun").exists();
-    let required = std::env::var_os("MOTE_REQUIRE_TOOLS").is_some();
-    assert!(
-        can || !required,
-        "emulated networks need root and /dev/net/tun"
-    );
-    if !can {
-        eprintln!("skipped: emulated networks need root and /dev/net/tun");
-    }
-    can
-}
-
-#[test]
-fn machines_with_networks_of_their_own_are_as_far_apart_as_asked_for() {
-    if !can_have_networks() {
-        return;
-    }
-    let text = SMALL
-        .replace("[machines.board]\nkind = \"process\"", "[machines.board]\nkind = \"namespace\"\nsize = \"vm.small\"\n[machines.client]\nkind = \"namespace\"\n[links.wan]\nbetween = [\"client\", \"board\"]\nthere = \"cld\"\nloss = 0")
-        .replace("127.0.0.1:0", "{board}:0")
-        .replace("from = \"board\"", "from = \"client\"");
-    let place = Place::with(&text);
-    let output = place.run(&["--quick"]);
-    assert!(output.status.success(), "{}", said(&output));
-    for run in place.runs() {
-        let fastest = run["measured"]["latency"][0][0].as_f64().unwrap();
-        // Five standard deviations below the mean.
-        assert!(fastest > 1_000.0, "{run}");
-    }
-    let left = fs::read_dir("/sys/fs/cgroup/cpu")
-        .into_iter()
-        .flatten()
-        .flatten();
-    let left = left.filter(|entry| {
-        entry
-            .file_name()
-            .to_string_lossy()
-            .starts_with("mote-bench-")
-    });
-    let left: Vec<_> = left.map(|entry| entry.path()).collect();
-    // Other tests have none.
-    assert!(left.is_empty(), "{left:?}");
-}
-
 #[test]
 fn a_full_disk_keeps_what_is_there() {
     if !rustix::process::geteuid().is_root() {
@@ -459,120 +417,4 @@ impl Drop for Disk {
     fn drop(&mut self) {
         let _unmounted = Command::new("umount").arg(&self.0).status();
     }
-}
-
-/// An ssh server of this system, for one user and one key.
-struct Sshd {
-    folder: TempDir,
-    child: Child,
-    port: u16,
-}
-
-impl Sshd {
-    /// `None` with the reason on a line where there is none.
-    fn start() -> Option<Self> {
-        let program = "/usr/sbin/sshd";
-        let can = Path::new(program).exists() && rustix::process::geteuid().is_root();
-        let required = std::env::var_os("MOTE_REQUIRE_TOOLS").is_some();
-        assert!(
-            can || !required,
-            "another system over ssh needs {program} and root"
-        );
-        if !can {
-            eprintln!("skipped: another system over ssh needs {program} and root");
-            return None;
-        }
-        let folder = tempfile::tempdir().unwrap();
-        let place = |name: &str| folder.path().join(name);
-        for key in ["key", "host"] {
-            let status = Command::new("ssh-keygen")
-                .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-                .arg(place(key))
-                .status();
-            assert!(status.unwrap().success());
-        }
-        fs::create_dir_all("/run/sshd").unwrap();
-        // Free a moment ago; somebody else would have to be quick.
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let settings = format!(
-            "ListenAddress 127.0.0.1\nPort {port}\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nPidFile none\n\
-             UsePAM no\nPasswordAuthentication no\n",
-            place("host").display(),
-            place("key.pub").display()
-        );
-        fs::write(place("settings"), settings).unwrap();
-        let child = Command::new(program)
-            .arg("-D")
-            .arg("-f")
-            .arg(place("settings"))
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let sshd = Self {
-            folder,
-            child,
-            port,
-        };
-        eventually("sshd listens", || {
-            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
-        });
-        Some(sshd)
-    }
-
-    fn machine(&self) -> String {
-        format!(
-            "kind = \"ssh\"\nhost = \"root@127.0.0.1\"\noptions = [\"-p\", \"{}\", \"-i\", \"{}\", \
-             \"-o\", \"StrictHostKeyChecking=no\", \"-o\", \"UserKnownHostsFile=/dev/null\", \"-o\", \"LogLevel=ERROR\"]",
-            self.port,
-            self.folder.path().join("key").display()
-        )
-    }
-}
-
-impl Drop for Sshd {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-#[test]
-fn another_system_is_a_machine_too() {
-    let Some(sshd) = Sshd::start() else {
-        return;
-    };
-    // Load from it, and a platform on it.
-    let text = SMALL
-        .replace("kind = \"process\"", &sshd.machine())
-        .replace("127.0.0.1:0", "127.0.0.32:0");
-    let place = Place::with(&text);
-    let output = place.run(&["--quick"]);
-    assert!(output.status.success(), "{}", said(&output));
-    assert!(
-        place.runs().iter().all(|run| run["measured"]["ok"] == 5),
-        "{:?}",
-        place.runs()
-    );
-    assert_eq!(processes_with("127.0.0.32:0"), 0);
-    let left = fs::read_dir("/tmp")
-        .unwrap()
-        .flatten()
-        .map(|entry| entry.file_name().into_string().unwrap());
-    let left: Vec<_> = left
-        .filter(|name| name.starts_with("mote-bench-") && name.ends_with("-board"))
-        .collect();
-    assert!(left.is_empty(), "{left:?}");
-
-    let unreachable = text.replace("root@127.0.0.1", "nobody@127.0.0.1");
-    let place = Place::with(&unreachable);
-    assert_eq!(place.run(&["--quick"]).status.code(), Some(1));
-    let failure = place.runs()[0]["failure"].to_string();
-    assert!(
-        failure.contains("machine `board`") && failure.contains("nobody@127.0.0.1"),
-        "{failure}"
-    );
 }
