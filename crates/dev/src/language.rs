@@ -7,6 +7,7 @@
 
 mod go;
 mod javascript;
+mod python;
 mod rust;
 
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ pub(crate) const ALL: &[&dyn Language] = &[
     &go::Go,
     &javascript::JavaScript,
     &javascript::TypeScript,
+    &python::Python,
 ];
 
 /// One language.

@@ -170,7 +170,12 @@ fn recipe(job: &Job<'_>) -> Result<Recipe, Error> {
     bundling
         .current_dir(job.folder)
         .arg(job.sdk.join("entry.js"))
-        .args(["--bundle", "--format=esm", "--target=es2022", "--log-level=warning"])
+        .args([
+            "--bundle",
+            "--format=esm",
+            "--target=es2022",
+            "--log-level=warning",
+        ])
         // None of the engine's promises may be left.
         .args([
             "--supported:async-await=false",
@@ -185,7 +190,10 @@ fn recipe(job: &Job<'_>) -> Result<Recipe, Error> {
             "--define:process.env.NODE_ENV=\"production\"",
         ])
         .args(["--external:mote:*", "--external:wasi:*"])
-        .arg(format!("--alias:mote={}", job.sdk.join("mote.js").display()))
+        .arg(format!(
+            "--alias:mote={}",
+            job.sdk.join("mote.js").display()
+        ))
         .arg(format!("--alias:the-function={}", entry.display()))
         .arg(format!("--outfile={}", bundle.display()));
     let mut making = Command::new(componentize);
@@ -231,7 +239,10 @@ impl Tool {
         job.tools.need("node", "Node.js", ways)?;
         match self.version(&program) {
             Some(found) if found < self.minimum => {
-                let message = format!("{} {found} is too old, functions need {}", self.name, self.minimum);
+                let message = format!(
+                    "{} {found} is too old, functions need {}",
+                    self.name, self.minimum
+                );
                 Err(job.tools.missing(&message, UNLISTED))
             }
             _ => Ok(program),
@@ -241,8 +252,13 @@ impl Tool {
     /// Of the package that the program is in. To ask the program itself takes a tenth of a second.
     fn version(&self, program: &Path) -> Option<Version> {
         let real = program.canonicalize().ok()?;
-        let manifest = real.ancestors().skip(1).map(|folder| folder.join("package.json"));
-        let text = manifest.filter_map(|path| fs::read_to_string(path).ok()).next()?;
+        let manifest = real
+            .ancestors()
+            .skip(1)
+            .map(|folder| folder.join("package.json"));
+        let text = manifest
+            .filter_map(|path| fs::read_to_string(path).ok())
+            .next()?;
         let package: serde_json::Value = serde_json::from_str(&text).ok()?;
         let is_it = package.get("name")?.as_str()? == self.name;
         is_it.then(|| Version::find(package.get("version")?.as_str()?))?
@@ -255,7 +271,10 @@ fn worlds(job: &Job<'_>) -> Result<PathBuf, Error> {
     let deps = folder.join("deps");
     let copied = || -> std::io::Result<()> {
         fs::create_dir_all(&deps)?;
-        fs::copy(job.sdk.join("javascript.wit"), folder.join("javascript.wit"))?;
+        fs::copy(
+            job.sdk.join("javascript.wit"),
+            folder.join("javascript.wit"),
+        )?;
         fs::copy(job.wit.join("function.wit"), deps.join("function.wit"))?;
         for entry in fs::read_dir(job.wit.join("deps"))? {
             let entry = entry?;
