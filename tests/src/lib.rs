@@ -18,6 +18,7 @@
 )]
 
 pub mod program;
+pub mod project;
 
 pub mod node;
 

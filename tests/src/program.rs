@@ -89,7 +89,13 @@ pub fn clean(command: &mut Command) {
 
 /// Runs a command to its end with this standard input.
 #[track_caller]
-pub fn run(mut command: Command, input: &[u8]) -> Ended {
+pub fn run(command: Command, input: &[u8]) -> Ended {
+    run_within(RUN_TIMEOUT, command, input)
+}
+
+/// The same with another patience.
+#[track_caller]
+pub fn run_within(longest: Duration, mut command: Command, input: &[u8]) -> Ended {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -102,7 +108,7 @@ pub fn run(mut command: Command, input: &[u8]) -> Ended {
     let writer = thread::spawn(move || drop(stdin.write_all(&input)));
     let stdout = read_all(child.stdout.take().unwrap());
     let stderr = read_all(child.stderr.take().unwrap());
-    let status = within(RUN_TIMEOUT, || child.try_wait().unwrap());
+    let status = within(longest, || child.try_wait().unwrap());
     if status.is_none() {
         child.kill().unwrap();
     }
@@ -115,7 +121,7 @@ pub fn run(mut command: Command, input: &[u8]) -> Ended {
     child.wait().unwrap();
     assert!(
         status.is_some(),
-        "{command:?} did not end within {RUN_TIMEOUT:?}: {ended:?}"
+        "{command:?} did not end within {longest:?}: {ended:?}"
     );
     ended
 }

@@ -9,6 +9,7 @@ pub mod coap;
 pub mod manifest;
 pub mod nearest;
 pub mod problem;
+pub mod recorded;
 pub mod spec;
 pub mod units;
 pub mod wire;

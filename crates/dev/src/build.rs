@@ -1,8 +1,11 @@
 //! `mote build`: every function of a project, from source to what a node takes.
 
+mod compiling;
+mod passes;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -11,17 +14,24 @@ use mote_core::error::{Error, ErrorKind};
 use mote_core::spec::RuntimeKind;
 use serde::Serialize;
 
+use self::passes::Passes;
 use crate::component::{self, Kind};
+use crate::fit::{self, Misfit};
 use crate::language::{self, Job, Output, World};
 use crate::project::{Built, Project};
-use crate::report::{print, size};
+use crate::report::{print, say, size};
 use crate::sdk;
 use crate::segments;
 use crate::snapshot;
 use crate::tools::Tools;
 
+pub(crate) use compiling::{Compiling, run};
+
 /// The folder in a project for what is kept between builds.
-pub(crate) const WORK_FOLDER: &str = ".mote";
+const WORK_FOLDER: &str = ".mote";
+
+/// How a step is run: [`run`], or one that can be ended.
+pub(crate) type Run<'a> = &'a dyn Fn(&mut Command) -> Result<(), Error>;
 
 /// Build the functions of a folder.
 #[derive(Debug, Args)]
@@ -29,6 +39,9 @@ pub(crate) struct Options {
     /// The folder of a mote.toml, or the mote.toml itself.
     #[arg(default_value = ".")]
     path: PathBuf,
+    /// Fail when a function needs what a node does not have, or what its manifest does not grant.
+    #[arg(long)]
+    check: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -49,65 +62,103 @@ pub(crate) struct Outcome {
     pub(crate) compiler_ms: u64,
     /// All of it.
     pub(crate) total_ms: u64,
+    /// What does not fit a node, or the manifest.
+    pub(crate) misfits: Vec<Misfit>,
 }
 
 impl Options {
     /// Builds, and prints what came of it.
-    pub(crate) fn run(&self) -> Result<(), Error> {
+    pub(crate) fn run(&self) -> Result<ExitCode, Error> {
         let project = Project::read(&self.path)?;
         let tools = Tools::of_this_machine(sdk::cache()?);
-        let outcomes = all(&project, &tools)?;
+        let outcomes = all(&project, &tools, &run)?;
         if self.json {
             let text = serde_json::to_string_pretty(&outcomes).map_err(|error| {
                 Error::new(ErrorKind::Internal, format!("cannot write JSON: {error}"))
             })?;
-            return print(&text);
+            print(&text)?;
+        } else {
+            for outcome in &outcomes {
+                print(&outcome.to_string())?;
+            }
         }
+        let mut faults = 0;
         for outcome in &outcomes {
-            print(&outcome.to_string())?;
+            for misfit in &outcome.misfits {
+                faults += u32::from(!misfit.is_note);
+                misfit.say(&outcome.function, self.check);
+            }
         }
-        Ok(())
+        Ok(if self.check && faults > 0 {
+            ExitCode::from(ErrorKind::BadRequest.exit_code())
+        } else {
+            ExitCode::SUCCESS
+        })
+    }
+}
+
+impl Misfit {
+    /// Tells a person.
+    pub(crate) fn say(&self, function: &str, is_checked: bool) {
+        let word = match (self.is_note, is_checked) {
+            (true, _) => "note",
+            (false, true) => "error",
+            (false, false) => "warning",
+        };
+        say(&format!("{word}: function `{function}`: {}", self.what));
+        say(&format!("hint: {}", self.hint));
     }
 }
 
 /// Builds every function that is built; ends with the first that fails.
-pub(crate) fn all(project: &Project, tools: &Tools) -> Result<Vec<Outcome>, Error> {
+pub(crate) fn all(project: &Project, tools: &Tools, run: Run<'_>) -> Result<Vec<Outcome>, Error> {
     let outcomes: Vec<Outcome> = project
         .built()
         .map(|built| {
-            one(project, &built, tools).map_err(|error| {
+            one(project, &built, tools, run).map_err(|error| {
                 error.context(format_args!("function `{}`", built.function.spec.name))
             })
         })
         .collect::<Result<_, _>>()?;
     if outcomes.is_empty() {
+        let languages = language::marked(&project.folder);
+        let language = languages.first().map_or("rust", |language| language.name());
         return Err(Error::new(
             ErrorKind::NotFound,
             format!("{} has no function to build", project.folder.display()),
         )
-        .with_hint("write build = { language = \"rust\" } below [function.NAME]"));
+        .with_hint(format!(
+            "write build = {{ language = \"{language}\" }} below [function.NAME]"
+        )));
     }
     Ok(outcomes)
 }
 
 /// Builds one function.
-fn one(project: &Project, built: &Built<'_>, tools: &Tools) -> Result<Outcome, Error> {
+fn one(
+    project: &Project,
+    built: &Built<'_>,
+    tools: &Tools,
+    run: Run<'_>,
+) -> Result<Outcome, Error> {
     let start = Instant::now();
     let name = &built.function.spec.name;
     let target = project.folder.join(built.output);
-    let mut compiler = Duration::ZERO;
-    let mut run = |command: &mut Command| {
+    let work = project.folder.join(WORK_FOLDER).join(name.full());
+    fs::create_dir_all(&work).map_err(|error| unwritable(&work, &error))?;
+    passes::forget(&work);
+    let compiler = std::cell::Cell::new(Duration::ZERO);
+    let timed = |command: &mut Command| {
         let start = Instant::now();
         let result = run(command);
-        compiler += start.elapsed();
+        compiler.set(compiler.get() + start.elapsed());
         result
     };
     let wit = sdk::materialise(tools.cache(), "wit", sdk::WIT)?;
     let (output, language) = match &built.build.by {
         By::Command(line) => {
-            run(Command::new("sh")
-                .args(["-c", line])
-                .current_dir(&project.folder))?;
+            let mut shell = Command::new("sh");
+            timed(shell.args(["-c", line]).current_dir(&project.folder))?;
             (Output::Finished(target.clone()), None)
         }
         By::Language {
@@ -115,8 +166,6 @@ fn one(project: &Project, built: &Built<'_>, tools: &Tools) -> Result<Outcome, E
             entry,
         } => {
             let language = language::named(language)?;
-            let work = project.folder.join(WORK_FOLDER).join(name.full());
-            fs::create_dir_all(&work).map_err(|error| unwritable(&work, &error))?;
             let entry = entry.clone().unwrap_or_else(|| language.entry().into());
             let recipe = language.recipe(&Job {
                 function: name,
@@ -128,33 +177,44 @@ fn one(project: &Project, built: &Built<'_>, tools: &Tools) -> Result<Outcome, E
                 tools,
             })?;
             for mut step in recipe.steps {
-                run(&mut step)?;
+                timed(&mut step)?;
             }
             (recipe.output, Some(language.name().to_owned()))
         }
     };
+    let passes = Passes {
+        preinit: built.build.preinit,
+        optimise: built.build.optimise,
+    };
+    let mut misfits = Vec::new();
     if built.function.spec.runtime == RuntimeKind::Wasm {
-        finish(&output, &target, &wit)?;
+        let wasm = component(&output, passes, &work, tools, &wit, &timed)?;
+        misfits = fit::misfits(&wasm, &built.function.spec)?;
+        replace(&target, &wasm)?;
+    } else {
+        passes.refuse()?;
     }
-    let about = fs::metadata(&target).map_err(|error| {
-        Error::new(
-            ErrorKind::BadRequest,
-            format!("the build did not make {}: {error}", built.output.display()),
-        )
-        .with_hint("write source = and the file that the build makes")
-    })?;
+    let about = fs::metadata(&target).map_err(|error| not_made(built.output, &error))?;
     Ok(Outcome {
         function: name.full().to_owned(),
         language,
         output: built.output.to_owned(),
         bytes: about.len(),
-        compiler_ms: millis(compiler),
+        compiler_ms: millis(compiler.get()),
         total_ms: millis(start.elapsed()),
+        misfits,
     })
 }
 
-/// Brings what a toolchain left to where the manifest says, as a component.
-fn finish(output: &Output, target: &Path, wit: &Path) -> Result<(), Error> {
+/// What a node takes, of what a toolchain left.
+fn component(
+    output: &Output,
+    passes: Passes,
+    work: &Path,
+    tools: &Tools,
+    wit: &Path,
+    run: Run<'_>,
+) -> Result<Vec<u8>, Error> {
     let (file, world, grows_memory, starts) = match output {
         Output::Finished(file) => (file, None, false, None),
         Output::Module {
@@ -164,28 +224,32 @@ fn finish(output: &Output, target: &Path, wit: &Path) -> Result<(), Error> {
         } => (file, Some(*world), *grows_memory, None),
         Output::Started { file, world, by } => (file, Some(*world), false, Some(*by)),
     };
-    let mut left = fs::read(file).map_err(|error| {
-        Error::new(
-            ErrorKind::BadRequest,
-            format!("the build did not make {}: {error}", file.display()),
-        )
-        .with_hint("write source = and the file that the build makes")
-    })?;
-    if let Some(starts) = starts {
-        left = snapshot::take(&left, starts)?;
+    let read = |file: &Path| fs::read(file).map_err(|error| not_made(file, &error));
+    let kind = component::kind(&read(file)?)?;
+    if kind == Kind::Component {
+        passes.refuse()?;
+        return segments::join(&read(file)?);
     }
-    let wasm = match (component::kind(&left)?, world) {
-        (Kind::Component | Kind::Command, _) => left,
-        (Kind::Module { .. }, Some(world)) => component::encode(&left, world, grows_memory, wit)?,
-        (Kind::Module { has_world: true }, None) => {
-            component::encode(&left, World::Written, false, wit)?
-        }
-        (Kind::Module { has_world: false }, None) => {
-            component::encode(&left, World::Named("function"), false, wit)?
-        }
+    let mut file = file.clone();
+    if let Some(starts) = starts {
+        let started = work.join("started.wasm");
+        let module = snapshot::take(&read(&file)?, starts)?;
+        fs::write(&started, module).map_err(|error| unwritable(&started, &error))?;
+        file = started;
+    }
+    let module = read(&passes.over(&file, work, tools, run)?)?;
+    let world = match (kind, world) {
+        (Kind::Module { .. }, Some(world)) => world,
+        (Kind::Module { has_world: true }, None) => World::Written,
+        (Kind::Module { has_world: false }, None) => World::Named("function"),
+        (Kind::Component | Kind::Command, _) => return segments::join(&module),
     };
-    let wasm = segments::join(&wasm)?;
-    // A file that is as it was keeps its time, so that nobody takes it for new.
+    let component = component::encode(&module, world, grows_memory, wit)?;
+    segments::join(&component)
+}
+
+/// A file that is as it was keeps its time, so that nobody takes it for new.
+fn replace(target: &Path, wasm: &[u8]) -> Result<(), Error> {
     if fs::read(target).is_ok_and(|found| found == wasm) {
         return Ok(());
     }
@@ -195,29 +259,12 @@ fn finish(output: &Output, target: &Path, wit: &Path) -> Result<(), Error> {
         .map_err(|error| unwritable(target, &error))
 }
 
-/// Runs a compiler. What it says is for the person as it is; standard output is for our data.
-fn run(command: &mut Command) -> Result<(), Error> {
-    let program = Path::new(command.get_program());
-    let name = program
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    let status = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::from(std::io::stderr()))
-        .status()
-        .map_err(|error| {
-            Error::new(ErrorKind::NotFound, format!("cannot run `{name}`: {error}"))
-        })?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(Error::new(
+fn not_made(file: &Path, error: &std::io::Error) -> Error {
+    Error::new(
         ErrorKind::BadRequest,
-        format!("`{name}` ended with {status}"),
+        format!("the build did not make {}: {error}", file.display()),
     )
-    .with_hint("what it says above is the reason"))
+    .with_hint("write source = and the file that the build makes")
 }
 
 fn unwritable(path: &Path, error: &std::io::Error) -> Error {

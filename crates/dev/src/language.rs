@@ -5,6 +5,7 @@
 //! does what is described. What is not here: running anything but a look for versions, and any choice between
 //! languages: the manifest says which.
 
+mod c;
 mod go;
 mod javascript;
 mod python;
@@ -23,6 +24,7 @@ use crate::tools::Tools;
 /// Every language, in the order in which they are listed for people.
 pub(crate) const ALL: &[&dyn Language] = &[
     &rust::Rust,
+    &c::C,
     &go::Go,
     &javascript::JavaScript,
     &javascript::TypeScript,
@@ -149,6 +151,15 @@ pub(crate) fn named(name: &str) -> Result<&'static dyn Language, Error> {
             names.join(", ")
         )),
     })
+}
+
+/// The languages whose marks are in a folder.
+pub(crate) fn marked(folder: &Path) -> Vec<&'static dyn Language> {
+    let is_marked = |language: &&dyn Language| {
+        let mut marks = language.marks().iter();
+        marks.any(|mark| folder.join(mark).exists())
+    };
+    ALL.iter().copied().filter(is_marked).collect()
 }
 
 #[cfg(test)]

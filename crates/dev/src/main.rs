@@ -6,19 +6,24 @@
 
 mod build;
 mod component;
+mod dev;
+mod fit;
+mod keep;
 mod language;
 mod new;
+mod node;
 mod project;
 mod report;
 mod sdk;
 mod segments;
 mod snapshot;
 mod tools;
+mod trial;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use mote_core::error::Error;
+use mote_core::error::{Error, ErrorKind};
 
 /// Write, build and try functions.
 #[derive(Debug, Parser)]
@@ -39,18 +44,39 @@ enum Command {
     New(new::Options),
     /// Build the functions of a folder.
     Build(build::Options),
+    /// Build, run and try functions, again whenever a file is saved.
+    Dev(dev::Options),
+    /// Send the recorded requests of a folder and compare the replies.
+    Test(trial::Options),
+    #[command(name = keep::COMMAND, hide = true)]
+    Keep(keep::Options),
 }
 
 fn main() -> ExitCode {
     match act(&Arguments::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => report::report(&error),
     }
 }
 
-fn act(command: &Command) -> Result<(), Error> {
+fn act(command: &Command) -> Result<ExitCode, Error> {
     match command {
-        Command::New(options) => options.run(),
-        Command::Build(options) => options.run(),
+        Command::New(options) => options.run()?,
+        Command::Build(options) => return options.run(),
+        Command::Dev(options) => wait(options.run())?,
+        Command::Test(options) => wait(options.run())?,
+        Command::Keep(options) => return options.run(),
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs what waits on this thread. A compiler that is still running on another is not waited for.
+fn wait<T>(command: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new(ErrorKind::Internal, format!("cannot start: {error}")))?;
+    let result = runtime.block_on(command);
+    runtime.shutdown_background();
+    result
 }

@@ -40,6 +40,18 @@ pub(crate) fn print(text: &str) -> Result<(), Error> {
     })
 }
 
+/// Text from elsewhere without what could steer a terminal.
+pub(crate) fn visible(text: &str) -> String {
+    text.chars()
+        .flat_map(|letter| {
+            let escape = letter.is_control() && letter != '\t';
+            let plain = (!escape).then_some(letter);
+            let escaped = escape.then(|| letter.escape_unicode());
+            plain.into_iter().chain(escaped.into_iter().flatten())
+        })
+        .collect()
+}
+
 /// A size for people: `113.4 KiB`.
 pub(crate) fn size(bytes: u64) -> String {
     let units = ["KiB", "MiB", "GiB"];

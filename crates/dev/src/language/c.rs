@@ -13,6 +13,8 @@ use crate::sdk::{File, files};
 use crate::tools::{If, System, Tools, Ways, ask};
 
 const TARGET: &str = "wasm32-wasi";
+/// What is compiled with every function.
+const SDK_SOURCES: &[&str] = &["mote.c", "keyvalue.c", "call.c"];
 /// Where distributions put wasi-libc.
 const SYSROOTS: &[&str] = &["/usr/share/wasi-sysroot", "/usr"];
 
@@ -22,9 +24,15 @@ const COMPILER: Ways = &[
     (If::On(System::Mac), "run `brew install zig`"),
     (If::On(System::Fedora), "run `sudo dnf install zig`"),
     (If::Has("pipx"), "run `pipx install ziglang`"),
-    (If::On(System::Debian), "run `sudo apt install pipx && pipx install ziglang`, or `sudo apt install clang lld wasi-libc libclang-rt-dev-wasm32`"),
+    (
+        If::On(System::Debian),
+        "run `sudo apt install pipx && pipx install ziglang`, or `sudo apt install clang lld wasi-libc libclang-rt-dev-wasm32`",
+    ),
     (If::Has("pip3"), "run `pip3 install --user ziglang`"),
-    (If::Always, "install Zig from https://ziglang.org/download, or clang with wasi-libc"),
+    (
+        If::Always,
+        "install Zig from https://ziglang.org/download, or clang with wasi-libc",
+    ),
 ];
 
 /// C.
@@ -45,7 +53,7 @@ impl Language for C {
     }
 
     fn sdk(&self) -> &'static [File] {
-        files!("c": "mote.h", "mote.c")
+        files!("c": "abi.h", "call.c", "keyvalue.c", "mote.c", "mote.h")
     }
 
     fn template(&self) -> &'static [File] {
@@ -57,13 +65,23 @@ impl Language for C {
         let mut command = compiler(job.tools, job.folder)?;
         command
             .current_dir(job.folder)
-            .args(["-mexec-model=reactor", "-std=c17", "-Os", "-Wall", "-Wextra", "-Wl,--strip-all"])
-            .arg(format!("-ffile-prefix-map={}=/function", job.folder.display()))
+            .args([
+                "-mexec-model=reactor",
+                "-std=c17",
+                "-Os",
+                "-Wall",
+                "-Wextra",
+                "-Wl,--strip-all",
+            ])
+            .arg(format!(
+                "-ffile-prefix-map={}=/function",
+                job.folder.display()
+            ))
             .arg(format!("-ffile-prefix-map={}=/mote", job.sdk.display()))
             .arg("-I")
             .arg(job.sdk)
             .args(sources(job)?)
-            .arg(job.sdk.join("mote.c"))
+            .args(SDK_SOURCES.iter().map(|name| job.sdk.join(name)))
             .arg("-o")
             .arg(&module);
         Ok(Recipe {
@@ -120,10 +138,15 @@ fn compiler(tools: &Tools, folder: &Path) -> Result<Command, Error> {
         && let Some(sysroot) = SYSROOTS.iter().find(|sysroot| has_libc(Path::new(sysroot)))
     {
         let mut command = Command::new(clang);
-        command.arg(format!("--target={TARGET}")).arg(format!("--sysroot={sysroot}"));
+        command
+            .arg(format!("--target={TARGET}"))
+            .arg(format!("--sysroot={sysroot}"));
         return Ok(command);
     }
-    Err(tools.missing("a C compiler for WebAssembly is missing: there is neither zig nor clang with wasi-libc", COMPILER))
+    Err(tools.missing(
+        "a C compiler for WebAssembly is missing: there is neither zig nor clang with wasi-libc",
+        COMPILER,
+    ))
 }
 
 fn zig_cc(mut zig: Command) -> Command {

@@ -5,6 +5,7 @@
 //! and kept in the cache for all projects. Any other pair of compiler and sources does not compile.
 //! The crate `mote-function` comes from this program: cargo is told so, and asks no registry for it.
 
+mod project;
 mod sysroot;
 
 use std::env;
@@ -12,8 +13,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use mote_core::error::{Error, ErrorKind};
+use mote_core::error::Error;
 
+use self::project::{Package, SDK};
 use super::{Job, Language, Output, Recipe, World};
 use crate::sdk::{File, files};
 use crate::tools::{If, System, Version, Ways, ask};
@@ -118,45 +120,27 @@ impl Language for Rust {
 
     fn recipe(&self, job: &Job<'_>) -> Result<Recipe, Error> {
         let manifest = job.source();
-        let module = module_name(&manifest)?;
+        let package = Package::read(&manifest)?;
         let compiler = Compiler::find(job)?;
-        let target_dir = job.folder.join("target");
-        let mut command = Command::new(&compiler.cargo);
-        command
-            .current_dir(manifest.parent().unwrap_or(job.folder))
-            .args(["build", "--release", "--target", TARGET, "--manifest-path"])
-            .arg(&manifest)
-            .arg("--target-dir")
-            .arg(&target_dir)
-            .arg("--config")
-            .arg(setting(
-                "patch.crates-io.mote-function.path",
-                &job.sdk.into(),
-            ))
-            .arg("--config")
-            .arg(setting(
-                "target.wasm32-unknown-unknown.rustflags",
-                &compiler.flags(job).into(),
-            ))
-            // These would replace the flags above instead of adding to them.
-            .env_remove("RUSTFLAGS")
-            .env_remove("CARGO_ENCODED_RUSTFLAGS");
-        if let Some(source) = &compiler.from_source {
-            command
-                .env("RUSTC", &source.rustc)
-                .arg("--config")
-                .arg(setting(
-                    "target.wasm32-unknown-unknown.linker",
-                    &source.linker.as_path().into(),
-                ));
+        project::tell_editors(manifest.parent().unwrap_or(job.folder), job.sdk);
+        let mut steps = Vec::new();
+        if package.only_sdk && !manifest.with_file_name("Cargo.lock").exists() {
+            // Cargo would ask a registry for what it is told the place of, and this works without a network.
+            let mut lock = compiler.cargo(job, &manifest, "generate-lockfile");
+            lock.args(["--quiet", "--offline"]);
+            steps.push(lock);
         }
+        let target_dir = job.folder.join("target");
+        let mut build = compiler.cargo(job, &manifest, "build");
+        build
+            .args(["--release", "--target", TARGET, "--target-dir"])
+            .arg(&target_dir);
+        steps.push(build);
+        let folder = target_dir.join(TARGET).join("release");
         Ok(Recipe {
-            steps: vec![command],
+            steps,
             output: Output::Module {
-                file: target_dir
-                    .join(TARGET)
-                    .join("release")
-                    .join(format!("{module}.wasm")),
+                file: folder.join(format!("{}.wasm", package.module)),
                 world: World::Written,
                 grows_memory: false,
             },
@@ -229,6 +213,38 @@ impl Compiler {
         })
     }
 
+    /// Cargo with a subcommand, set up for this compiler and the SDK.
+    fn cargo(&self, job: &Job<'_>, manifest: &Path, subcommand: &str) -> Command {
+        let mut command = Command::new(&self.cargo);
+        command
+            .current_dir(manifest.parent().unwrap_or(job.folder))
+            .args([subcommand, "--manifest-path"])
+            .arg(manifest)
+            .arg("--config")
+            .arg(setting(
+                &format!("patch.crates-io.{SDK}.path"),
+                &job.sdk.into(),
+            ))
+            .arg("--config")
+            .arg(setting(
+                "target.wasm32-unknown-unknown.rustflags",
+                &self.flags(job).into(),
+            ))
+            // These would replace the flags above instead of adding to them.
+            .env_remove("RUSTFLAGS")
+            .env_remove("CARGO_ENCODED_RUSTFLAGS");
+        if let Some(source) = &self.from_source {
+            command
+                .env("RUSTC", &source.rustc)
+                .arg("--config")
+                .arg(setting(
+                    "target.wasm32-unknown-unknown.linker",
+                    &source.linker.as_path().into(),
+                ));
+        }
+        command
+    }
+
     /// Flags that decide the bytes. Paths of this machine are replaced, so that a build elsewhere with the same
     /// compiler gives the same module.
     fn flags(&self, job: &Job<'_>) -> Vec<String> {
@@ -254,38 +270,6 @@ impl Compiler {
         remap(job.folder, "/function");
         flags
     }
-}
-
-/// The name of the file that cargo makes of a package.
-fn module_name(manifest: &Path) -> Result<String, Error> {
-    let bad = |message: String| {
-        Error::new(
-            ErrorKind::BadRequest,
-            format!("{}: {message}", manifest.display()),
-        )
-    };
-    let text = std::fs::read_to_string(manifest).map_err(|error| {
-        bad(format!("cannot be read: {error}"))
-            .with_hint("`entry` of a Rust function is its Cargo.toml")
-    })?;
-    let table: toml::Table = text
-        .parse()
-        .map_err(|error: toml::de::Error| bad(error.message().to_owned()))?;
-    let lib = table.get("lib");
-    let types = lib.and_then(|lib| lib.get("crate-type")?.as_array());
-    let is_module =
-        types.is_some_and(|types| types.iter().any(|kind| kind.as_str() == Some("cdylib")));
-    if !is_module {
-        return Err(bad("the package is no module".to_owned())
-            .with_hint("write [lib] and below it crate-type = [\"cdylib\"]"));
-    }
-    let named = lib.and_then(|lib| lib.get("name"));
-    let package = || table.get("package").and_then(|package| package.get("name"));
-    named
-        .or_else(package)
-        .and_then(|name| name.as_str())
-        .map(|name| name.replace('-', "_"))
-        .ok_or_else(|| bad("the package has no name".to_owned()))
 }
 
 /// `key = value` for cargo's `--config`.
@@ -349,33 +333,6 @@ fn has_library(sysroot: &Path, target: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_module_is_named_as_cargo_names_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("Cargo.toml");
-        let name = |text: &str| {
-            std::fs::write(&path, text).unwrap();
-            module_name(&path)
-        };
-        let lib = "[lib]\ncrate-type = [\"cdylib\"]";
-        assert_eq!(
-            name(&format!("[package]\nname = \"my-light\"\n{lib}")).unwrap(),
-            "my_light"
-        );
-        assert_eq!(
-            name(&format!("[package]\nname = \"x\"\n{lib}\nname = \"y\"")).unwrap(),
-            "y"
-        );
-        let error = name("[package]\nname = \"x\"").unwrap_err();
-        assert!(error.hint().unwrap().contains("cdylib"), "{error}");
-        assert!(
-            name("[package")
-                .unwrap_err()
-                .message()
-                .contains("Cargo.toml")
-        );
-    }
 
     #[test]
     fn settings_are_toml() {

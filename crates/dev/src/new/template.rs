@@ -124,11 +124,11 @@ impl Template {
                 } else {
                     "neither file nor folder"
                 };
-                return Err(self.refused(format!("{} is {what}", path.display())));
+                return Err(self.refused(&format!("{} is {what}", path.display())));
             }
             *bytes += about.len();
             if *bytes > BYTES_MAX || self.files.len() == FILES_MAX {
-                return Err(self.refused(format!(
+                return Err(self.refused(&format!(
                     "it has more than {FILES_MAX} files or {BYTES_MAX} bytes"
                 )));
             }
@@ -148,7 +148,7 @@ impl Template {
             .iter()
             .find(|file| file.path == Path::new(manifest::FILE_NAME));
         let Some(manifest) = manifest else {
-            return Err(self.refused(format!("it has no {}", manifest::FILE_NAME)));
+            return Err(self.refused(&format!("it has no {}", manifest::FILE_NAME)));
         };
         let text = String::from_utf8_lossy(&manifest.bytes);
         manifest::parse(&text).map_err(|error| {
@@ -157,7 +157,7 @@ impl Template {
         Ok(files)
     }
 
-    fn refused(&self, why: String) -> Error {
+    fn refused(&self, why: &str) -> Error {
         Error::new(
             ErrorKind::BadRequest,
             format!("{} is refused: {why}", self.from),

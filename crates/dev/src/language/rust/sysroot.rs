@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use mote_core::error::{Error, ErrorKind};
+use tempfile::Builder;
 
 use super::TARGET;
 use crate::report::say;
@@ -48,24 +49,28 @@ impl Debian {
                 }
             })
             .collect();
-        tools.once(&format!("rust/{name}"), |sysroot| {
+        let library = tools.once(&format!("rust/{name}"), |folder| {
             say(&format!(
                 "building Rust's standard library for {TARGET} with {version}: once, about a minute"
             ));
-            self.build(sysroot, cargo, linker)
-        })
+            let sysroot = Builder::new()
+                .prefix("sysroot-")
+                .tempdir_in(folder)
+                .map_err(|error| failed(&error.to_string()))?
+                .keep();
+            self.build(&sysroot, cargo, linker)
+        })?;
+        // A library that was built again is another one, and must not have the name of what functions were built with.
+        let mut sysroots = fs::read_dir(&library).into_iter().flatten().flatten();
+        sysroots
+            .next()
+            .map(|sysroot| sysroot.path())
+            .ok_or_else(|| failed(&format!("{} is empty", library.display())))
     }
 
     /// Builds an empty package, and keeps what was built for it.
     fn build(&self, sysroot: &Path, cargo: &Path, linker: &Path) -> Result<(), Error> {
-        let failed = |what: String| {
-            Error::new(
-                ErrorKind::BadRequest,
-                format!("cannot build Rust's standard library for {TARGET}: {what}"),
-            )
-            .with_hint("use rustup instead: `rustup target add wasm32-unknown-unknown`")
-        };
-        let io = |error: std::io::Error| failed(error.to_string());
+        let io = |error: std::io::Error| failed(&error.to_string());
         let package = tempfile::tempdir().map_err(io)?;
         let folder = package.path();
         fs::create_dir(folder.join("src")).map_err(io)?;
@@ -106,7 +111,7 @@ impl Debian {
         }
         let status = command.status().map_err(io)?;
         if !status.success() {
-            return Err(failed(format!("cargo ended with {status}")));
+            return Err(failed(&format!("cargo ended with {status}")));
         }
         let library = sysroot.join("lib/rustlib").join(TARGET).join("lib");
         fs::create_dir_all(&library).map_err(io)?;
@@ -121,4 +126,12 @@ impl Debian {
         }
         Ok(())
     }
+}
+
+fn failed(what: &str) -> Error {
+    Error::new(
+        ErrorKind::BadRequest,
+        format!("cannot build Rust's standard library for {TARGET}: {what}"),
+    )
+    .with_hint("use rustup instead: `rustup target add wasm32-unknown-unknown`")
 }
