@@ -20,6 +20,8 @@ use mote_tests::program::repository;
 use mote_tests::source::Source;
 use serde::Deserialize;
 
+use super::step::Step;
+
 /// A way to run the code of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -84,74 +86,6 @@ struct File {
     #[serde(default)]
     cannot: BTreeMap<Form, String>,
     step: Vec<Step>,
-}
-
-/// A call, and what must come of it over either door.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Step {
-    #[serde(default = "get")]
-    pub(crate) method: String,
-    /// Below the function's own.
-    #[serde(default)]
-    pub(crate) path: String,
-    pub(crate) query: Option<String>,
-    #[serde(default)]
-    pub(crate) headers: BTreeMap<String, String>,
-    /// The body's media type.
-    pub(crate) sends: Option<String>,
-    #[serde(default)]
-    pub(crate) body: String,
-    /// Random bytes instead of a text.
-    pub(crate) body_bytes: Option<usize>,
-
-    /// The HTTP status.
-    pub(crate) http: u16,
-    /// The CoAP response code. Without it, `not.coap` says why.
-    pub(crate) coap: Option<String>,
-    /// The whole reply, or parts of it.
-    pub(crate) reply: Option<String>,
-    pub(crate) begins: Option<String>,
-    pub(crate) ends: Option<String>,
-    #[serde(default)]
-    pub(crate) has: Vec<String>,
-    /// The reply is the body that was sent.
-    #[serde(default)]
-    pub(crate) echoes: bool,
-    #[serde(default)]
-    pub(crate) reply_headers: BTreeMap<String, String>,
-    /// The reply's media type.
-    pub(crate) gives: Option<String>,
-    /// A part of what the function's log then holds.
-    pub(crate) log: Option<String>,
-    /// What the log then holds once more than before: the call was run, and run once.
-    pub(crate) once: Option<String>,
-    /// What an observer of the function sees before the call and after it.
-    pub(crate) observed: Option<[String; 2]>,
-
-    /// So many calls at once, each with a body of its own.
-    pub(crate) at_once: Option<usize>,
-    /// Repeated until it is as it must be: for what comes back after a while.
-    #[serde(default)]
-    pub(crate) until: bool,
-    /// Calls go on while the function is deployed so many times, each time with its number in the
-    /// variable `ROUND`, which the reply then holds.
-    pub(crate) redeploys: Option<u32>,
-    /// Forms and doors that cannot express this, and why.
-    #[serde(default)]
-    pub(crate) not: BTreeMap<String, String>,
-}
-
-fn get() -> String {
-    "GET".to_owned()
-}
-
-impl Step {
-    /// Why this form cannot take the step over this door.
-    pub(crate) fn refused(&self, form: Form, door: &str) -> Option<&str> {
-        let why = self.not.get(form.label()).or_else(|| self.not.get(door));
-        why.map(String::as_str)
-    }
 }
 
 impl Case {

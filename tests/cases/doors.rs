@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use mote_tests::node::Node;
 use mote_tests::program::clean;
 
-use super::case::Step;
+use super::step::Step;
 
 /// Longer than any call takes on a busy machine, in seconds.
 const PATIENCE: &str = "120";

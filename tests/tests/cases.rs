@@ -25,11 +25,14 @@ use mote_tests::source::skipped;
 mod case;
 #[path = "../cases/doors.rs"]
 mod doors;
+#[path = "../cases/step.rs"]
+mod step;
 #[path = "../interop/tools.rs"]
 mod tools;
 
-use case::{Case, Form, Step};
-use doors::{Door, Observer, Outcome};
+use case::{Case, Form};
+use doors::{Door, Observer};
+use step::Step;
 
 /// Clients that call while a function is replaced.
 const CLIENTS: usize = 2;
@@ -157,7 +160,7 @@ impl Here<'_> {
             for (number, step) in self.case.steps().iter().enumerate() {
                 let label = door.label();
                 let place = format!("{}, step {} over {label}", self.function, number + 1);
-                match step.refused(self.form, label) {
+                match step.refused(self.form.label(), label) {
                     Some(why) => skipped(&format!("{place}: {why}")),
                     None => self.take(door, step, &place),
                 }
@@ -255,15 +258,7 @@ impl Here<'_> {
 
     /// Calls once. `Err` says what is not as the step wants it.
     fn call(&self, door: &Door, step: &Step) -> Result<(), String> {
-        let body = match step.body_bytes {
-            // Bytes without a pattern: what comes back in the wrong place or to the wrong caller cannot go unseen.
-            Some(count) => std::iter::repeat_with(|| fastrand::u8(..))
-                .take(count)
-                .collect(),
-            None => step.body.clone().into_bytes(),
-        };
-        let outcome = door.call(self.node, &self.function, step, &body);
-        judge(&outcome, step, &door.wanted(step), &body)
+        step.take(door, self.node, &self.function)
     }
 }
 
@@ -273,53 +268,4 @@ impl Drop for SetAtEnd<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
-}
-
-fn judge(outcome: &Outcome, step: &Step, code: &str, sent: &[u8]) -> Result<(), String> {
-    let text = String::from_utf8_lossy(&outcome.body);
-    let short: String = text.chars().take(500).collect();
-    let wrong = |what: &str| {
-        Err(format!(
-            "{what}; got {} `{}`",
-            outcome.code,
-            short.escape_debug()
-        ))
-    };
-    if outcome.code != code {
-        return wrong(&format!("{code} was wanted"));
-    }
-    if step.echoes && outcome.body != sent {
-        return wrong(&format!(
-            "{} bytes were sent, {} came back",
-            sent.len(),
-            outcome.body.len()
-        ));
-    }
-    if step.reply.as_ref().is_some_and(|reply| *reply != text) {
-        return wrong(&format!("the reply is not {:?}", step.reply));
-    }
-    let begins = step
-        .begins
-        .as_ref()
-        .is_none_or(|begin| text.starts_with(begin));
-    let ends = step.ends.as_ref().is_none_or(|end| text.ends_with(end));
-    if !begins || !ends {
-        return wrong("begin or end is another");
-    }
-    if let Some(part) = step.has.iter().find(|part| !text.contains(*part)) {
-        return wrong(&format!("`{part}` is missing"));
-    }
-    if step.gives.is_some() && step.gives != outcome.media_type {
-        return wrong(&format!(
-            "the media type is {:?}, not {:?}",
-            outcome.media_type, step.gives
-        ));
-    }
-    for (name, value) in &step.reply_headers {
-        let found = outcome.headers.iter().find(|(known, _)| known == name);
-        if found.map(|(_, found)| found) != Some(value) {
-            return wrong(&format!("the header {name} is {found:?}, not {value}"));
-        }
-    }
-    Ok(())
 }

@@ -230,17 +230,22 @@ fn component(
         passes.refuse()?;
         return segments::join(&read(file)?);
     }
-    let mut module = read(&passes.over(file, work, tools, run)?)?;
+    let mut file = file.clone();
     if let Some(starts) = starts {
-        module = snapshot::take(&module, starts)?;
+        let started = work.join("started.wasm");
+        let module = snapshot::take(&read(&file)?, starts)?;
+        fs::write(&started, module).map_err(|error| unwritable(&started, &error))?;
+        file = started;
     }
+    let module = read(&passes.over(&file, work, tools, run)?)?;
     let world = match (kind, world) {
         (Kind::Module { .. }, Some(world)) => world,
         (Kind::Module { has_world: true }, None) => World::Written,
         (Kind::Module { has_world: false }, None) => World::Named("function"),
-        (Kind::Component | Kind::Command, _) => return Ok(module),
+        (Kind::Component | Kind::Command, _) => return segments::join(&module),
     };
-    segments::join(&component::encode(&module, world, grows_memory, wit)?)
+    let component = component::encode(&module, world, grows_memory, wit)?;
+    segments::join(&component)
 }
 
 /// A file that is as it was keeps its time, so that nobody takes it for new.

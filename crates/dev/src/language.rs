@@ -8,6 +8,7 @@
 mod c;
 mod go;
 mod javascript;
+mod python;
 mod rust;
 
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ pub(crate) const ALL: &[&dyn Language] = &[
     &go::Go,
     &javascript::JavaScript,
     &javascript::TypeScript,
+    &python::Python,
 ];
 
 /// One language.

@@ -1,0 +1,194 @@
+//! Python, with componentize-py, which puts the function, its packages and CPython into one component and imports the
+//! function's module while it does so.
+//!
+//! The packages of the function are those in the folder `packages` beside its manifest, where
+//! `pip install --target packages` puts them. Those with native code do not work.
+//! A component is not the same bytes every time: CPython takes a random seed into it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use mote_core::error::{Error, ErrorKind};
+
+use super::{Job, Language, Output, Recipe};
+use crate::sdk::{File, files};
+use crate::tools::{If, System, Version, Ways, ask};
+
+/// What it writes as bindings is what the SDK uses since then.
+const MINIMUM: Version = Version(0, 25, 0);
+/// Of an environment of the project's own, before what is on the path.
+const ENVIRONMENTS: &[&str] = &[".venv", "venv"];
+/// A module of the SDK, which imports the function's.
+const ENTRY_MODULE: &str = "mote_entry";
+
+const COMPONENTIZE: Ways = &[
+    (If::Has("pipx"), "run `pipx install componentize-py`"),
+    (If::Has("uv"), "run `uv tool install componentize-py`"),
+    (
+        If::On(System::Debian),
+        "run `sudo apt install pipx && pipx install componentize-py`",
+    ),
+    (
+        If::Always,
+        "run `python3 -m venv .venv && .venv/bin/pip install componentize-py` in the function's folder",
+    ),
+];
+const NEWER: Ways = &[
+    (If::Has("pipx"), "run `pipx upgrade componentize-py`"),
+    (If::Always, "run `pip install --upgrade componentize-py`"),
+];
+
+/// Python.
+#[derive(Debug)]
+pub(super) struct Python;
+
+impl Language for Python {
+    fn name(&self) -> &'static str {
+        "python"
+    }
+
+    fn aliases(&self) -> &'static [&'static str] {
+        &["py", "python3"]
+    }
+
+    fn marks(&self) -> &'static [&'static str] {
+        &["handler.py"]
+    }
+
+    fn entry(&self) -> &'static str {
+        "handler.py"
+    }
+
+    fn sdk(&self) -> &'static [File] {
+        files!(
+            "python":
+            "mote/__init__.py",
+            "mote/_call.py",
+            "mote/_host.py",
+            "mote/_local.py",
+            "mote/_request.py",
+            "mote/_response.py",
+            "mote/_serve.py",
+            "mote/config.py",
+            "mote/kv.py",
+            "mote/log.py",
+            "mote/py.typed",
+            "mote_entry.py",
+        )
+    }
+
+    fn template(&self) -> &'static [File] {
+        files!("templates/python": "handler.py", "mote.toml", ".gitignore", "tests/hello.http")
+    }
+
+    fn recipe(&self, job: &Job<'_>) -> Result<Recipe, Error> {
+        let entry = job.source();
+        let name = module_name(&entry)?;
+        let componentize = componentize(job)?;
+        let named = job.work.join("named");
+        fs::create_dir_all(&named)
+            .and_then(|()| fs::write(named.join("mote_module.py"), format!("NAME = \"{name}\"\n")))
+            .map_err(|error| {
+                Error::new(
+                    ErrorKind::BadRequest,
+                    format!("cannot write {}: {error}", named.display()),
+                )
+                .with_hint("check disk and owner")
+            })?;
+        let component = job.work.join("component.wasm");
+        let packages = job.folder.join("packages");
+        let mut paths = vec![entry.parent().unwrap_or(job.folder), job.sdk, &named];
+        if packages.is_dir() {
+            paths.push(&packages);
+        }
+        let mut command = Command::new(componentize);
+        command
+            .current_dir(job.folder)
+            .args(["--quiet", "--world", "function", "--wit-path"])
+            .arg(job.wit)
+            .args(["componentize", ENTRY_MODULE, "--output"])
+            .arg(&component);
+        for path in paths {
+            command.arg("--python-path").arg(path);
+        }
+        Ok(Recipe {
+            steps: vec![command],
+            output: Output::Finished(component),
+        })
+    }
+}
+
+/// The name under which the function's file is imported.
+fn module_name(entry: &Path) -> Result<&str, Error> {
+    let name = entry
+        .file_stem()
+        .and_then(|stem| stem.to_str())
+        .unwrap_or_default();
+    let mut letters = name.chars();
+    let begins = letters
+        .next()
+        .is_some_and(|letter| letter.is_ascii_alphabetic() || letter == '_');
+    let goes_on = letters.all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
+    if !begins || !goes_on {
+        return Err(Error::new(
+            ErrorKind::BadRequest,
+            format!("`{}` cannot be imported by its name", entry.display()),
+        )
+        .with_hint("name the file with letters, digits and underscores, such as handler.py"));
+    }
+    if !entry.is_file() {
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            format!("there is no {}", entry.display()),
+        )
+        .with_hint("name the source with build = { language = \"python\", entry = \"…\" }"));
+    }
+    Ok(name)
+}
+
+fn componentize(job: &Job<'_>) -> Result<PathBuf, Error> {
+    const PROGRAM: &str = "componentize-py";
+    let near = ENVIRONMENTS
+        .iter()
+        .map(|name| job.folder.join(name).join("bin").join(PROGRAM))
+        .find(|program| program.is_file());
+    let program = match near {
+        Some(program) => program,
+        None => job
+            .tools
+            .need(PROGRAM, "what makes components of Python", COMPONENTIZE)?,
+    };
+    let said = ask(&program, &["--version"], job.folder).unwrap_or_default();
+    match Version::find(&said) {
+        Some(found) if found < MINIMUM => {
+            let message = format!("{PROGRAM} {found} is too old, functions need {MINIMUM}");
+            Err(job.tools.missing(&message, NEWER))
+        }
+        _ => Ok(program),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_imported_by_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["handler.py", "_my_2nd.py"] {
+            let path = folder.path().join(name);
+            fs::write(&path, "").unwrap();
+            assert_eq!(module_name(&path).unwrap(), name.trim_end_matches(".py"));
+        }
+        for (name, why) in [
+            ("my-handler.py", "cannot be imported"),
+            ("2nd.py", "cannot be imported"),
+            ("\".py", "cannot be imported"),
+            ("missing.py", "there is no"),
+        ] {
+            let error = module_name(&folder.path().join(name)).unwrap_err();
+            assert!(error.message().contains(why), "{error}");
+        }
+    }
+}

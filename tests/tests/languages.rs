@@ -1,0 +1,228 @@
+//! Every language does what `tests/languages/README.md` says: its function is built with `mote build`, deployed
+//! twice, and taken through every case over HTTP and over CoAP.
+//!
+//! Toolchains are those on the path and below `target/tools`. A language whose toolchain is missing is not run, and
+//! says so; with `MOTE_REQUIRE_TOOLS=1` that is a failure.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails where it stands, and what it did before that is shown with it"
+)]
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+
+use mote_tests::eventually::eventually;
+use mote_tests::node::Node;
+use mote_tests::program::{clean, mote, repository, run};
+use serde::Deserialize;
+
+#[path = "../cases/doors.rs"]
+#[allow(dead_code, reason = "nothing is observed here")]
+mod doors;
+#[path = "../cases/step.rs"]
+#[allow(dead_code, reason = "a function is not replaced while it is called here, nor observed")]
+mod step;
+#[path = "../interop/tools.rs"]
+mod tools;
+
+use doors::Door;
+use step::Step;
+
+/// Where `scripts/install-tools.sh test` puts programs of toolchains.
+const TOOLS: [&str; 2] = [
+    "target/tools/javascript/node_modules/.bin",
+    "target/tools/python-guests/bin",
+];
+
+#[test]
+fn go() {
+    check("go");
+}
+
+#[test]
+fn javascript() {
+    check("javascript");
+}
+
+#[test]
+fn typescript() {
+    check("typescript");
+}
+
+#[test]
+fn python() {
+    check("python");
+}
+
+#[test]
+fn every_folder_is_a_test() {
+    let mut languages: Vec<String> = fs::read_dir(languages())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.join("mote.toml").is_file())
+        .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    languages.sort();
+    assert_eq!(languages, ["go", "javascript", "python", "typescript"]);
+}
+
+/// A file of `tests/languages/cases`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    /// What holds, in words.
+    about: String,
+    step: Vec<Step>,
+}
+
+impl Case {
+    /// Every file, in the order of their names.
+    fn all() -> Vec<(String, Self)> {
+        let entries = fs::read_dir(languages().join("cases")).unwrap();
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        let read = |path: PathBuf| {
+            let text = fs::read_to_string(&path).unwrap();
+            let case = toml::from_str(&text)
+                .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            (name, case)
+        };
+        let all: Vec<_> = paths.into_iter().map(read).collect();
+        assert!(all.len() >= 10, "{}", all.len());
+        all
+    }
+}
+
+fn languages() -> PathBuf {
+    repository().join("tests/languages")
+}
+
+#[track_caller]
+fn check(language: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&languages().join(language), folder.path());
+    if !build(language, folder.path()) {
+        return;
+    }
+    let node = Node::start();
+    node.deploy_folder(folder.path());
+    let function = format!("main.{language}");
+    let mut doors = vec![Door::Http];
+    doors.extend(tools::program("coap-client-notls").map(Door::Coap));
+    let mut failed = Vec::new();
+    for (name, case) in Case::all() {
+        for door in &doors {
+            for (number, step) in case.step.iter().enumerate() {
+                let label = door.label();
+                if step.refused(language, label).is_some() {
+                    continue;
+                }
+                let place = format!("{name}, step {} over {label}", number + 1);
+                if let Err(wrong) = take(step, door, &node, &function, &place) {
+                    failed.push(format!("{place}: {wrong}"));
+                }
+            }
+        }
+        println!("{language}: {name}: {}", case.about);
+    }
+    headers_with_several_values(&node, &function);
+    levels(&node, &function);
+    assert!(failed.is_empty(), "{language}:\n{}", failed.join("\n"));
+}
+
+/// Builds as a person does; whether there is something to build with.
+#[track_caller]
+fn build(language: &str, folder: &Path) -> bool {
+    let mut command = Command::new(mote());
+    clean(&mut command);
+    let own = TOOLS.iter().map(|path| repository().join(path));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths(own.chain(std::env::split_paths(&path))).unwrap();
+    command
+        .env("PATH", path)
+        // What is kept there belongs to this working tree; compilers keep theirs at home.
+        .env("XDG_CACHE_HOME", repository().join("target/cache"))
+        .arg("build")
+        .arg(folder);
+    let ended = run(command, &[]);
+    // What a missing toolchain is: see the error table.
+    const NOT_FOUND: i32 = 4;
+    if ended.code == Some(NOT_FOUND) {
+        let line = format!("not run: {language}: {}", ended.stderr);
+        // Not by `eprintln!`, which a test that passes does not show.
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
+        let required = std::env::var("MOTE_REQUIRE_TOOLS").is_ok_and(|value| value == "1");
+        assert!(!required, "{line}");
+        return false;
+    }
+    println!("{}", ended.ok());
+    true
+}
+
+/// Takes a step; `Err` says what is wrong.
+fn take(step: &Step, door: &Door, node: &Node, function: &str, place: &str) -> Result<(), String> {
+    let once = || step.take(door, node, function);
+    let count = |line: &str| node.log_of(function).matches(line).count();
+    let before = step.once.as_deref().map(count);
+    if step.until {
+        eventually(place, || once().is_ok());
+    } else {
+        thread::scope(|scope| {
+            let calls: Vec<_> = (0..step.at_once.unwrap_or(1))
+                .map(|_| scope.spawn(once))
+                .collect();
+            calls.into_iter().try_for_each(|call| call.join().unwrap())
+        })?;
+    }
+    if let (Some(line), Some(before)) = (&step.once, before) {
+        eventually(place, || count(line) == before + 1);
+    }
+    if let Some(line) = &step.log {
+        eventually(place, || node.log_of(function).contains(line));
+    }
+    Ok(())
+}
+
+/// What a case cannot say.
+#[track_caller]
+fn headers_with_several_values(node: &Node, function: &str) {
+    let headers = [("x-many", "one"), ("X-Many", "two")];
+    let reply = node.call("GET", &format!("/{function}/headers"), &headers, b"");
+    assert_eq!(reply.text(), "x-test: -\nx-many: one, two\n");
+    let several = reply.headers.iter().filter(|(name, _)| name == "x-several");
+    let values: Vec<&str> = several.map(|(_, value)| value.as_str()).collect();
+    assert_eq!(values, ["one", "two"]);
+}
+
+/// After the case `log`.
+#[track_caller]
+fn levels(node: &Node, function: &str) {
+    let log = node.log_of(function);
+    for level in ["trace", "debug", "info", "warn", "error"] {
+        let message = format!("this is {level}");
+        let line = log.lines().find(|line| line.ends_with(&message));
+        let line = line.unwrap_or_else(|| panic!("`{message}` is not in the log:\n{log}"));
+        let word = line.split_whitespace().nth(1);
+        assert_eq!(word, Some(level), "{line}");
+    }
+}
+
+#[track_caller]
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            fs::create_dir(&target).unwrap();
+            copy(&path, &target);
+        } else {
+            fs::copy(&path, &target).unwrap();
+        }
+    }
+}
