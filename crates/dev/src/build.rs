@@ -168,7 +168,6 @@ fn one(
             let language = language::named(language)?;
             let entry = entry.clone().unwrap_or_else(|| language.entry().into());
             let recipe = language.recipe(&Job {
-                function: name,
                 folder: &project.folder,
                 entry: &entry,
                 sdk: &sdk::materialise(tools.cache(), language.sdk_name(), language.sdk())?,

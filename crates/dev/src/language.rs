@@ -16,7 +16,6 @@ use std::process::Command;
 
 use mote_api::nearest::nearest;
 use mote_core::error::{Error, ErrorKind};
-use mote_core::name::FunctionName;
 
 use crate::sdk::File;
 use crate::tools::Tools;
@@ -65,8 +64,6 @@ pub(crate) trait Language: Sync {
 
 /// One function to build.
 pub(crate) struct Job<'a> {
-    /// The function.
-    pub(crate) function: &'a FunctionName,
     /// The folder of its manifest.
     pub(crate) folder: &'a Path,
     /// The file to begin with, below the folder.

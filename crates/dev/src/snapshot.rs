@@ -173,7 +173,7 @@ fn stopped(error: &wasmi::Error) -> Error {
     failed(text)
 }
 
-fn failed(why: String) -> Error {
+fn failed(why: impl std::fmt::Display) -> Error {
     Error::new(
         ErrorKind::BadRequest,
         format!("the function cannot be started while it is built: {why}"),
