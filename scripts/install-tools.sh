@@ -16,6 +16,9 @@ node_coap_version=1.5.0
 componentize_version=0.23.0
 awslambdaric_version=4.0.0
 aws_lambda_ric_version=3.2.1
+ziglang_version=0.17.1
+wizer_version=11.0.3
+binaryen_version=132.0.0
 
 tools=target/tools
 
@@ -83,6 +86,20 @@ python_clients() {
     fi
     python3 -m venv --clear "$tools/venv"
     "$tools/venv/bin/python" -m pip install --quiet --disable-pip-version-check "aiocoap==$aiocoap_version"
+}
+
+# A C compiler for WebAssembly, with its library.
+c_compiler() {
+    if [ "$("$tools/venv/bin/python" -c 'import importlib.metadata as m; print(m.version("ziglang"))' 2>/dev/null)" = "$ziglang_version" ]; then
+        return 0
+    fi
+    "$tools/venv/bin/python" -m pip install --quiet --disable-pip-version-check "ziglang==$ziglang_version"
+}
+
+# What `mote build` does to a module after its compiler.
+wasm_passes() {
+    npm_install wasm @bytecodealliance/wizer "$wizer_version"
+    npm_install wasm binaryen "$binaryen_version"
 }
 
 # npm_install FOLDER PACKAGE VERSION
@@ -182,6 +199,9 @@ test)
     part rust rust
     part browser browser
     part aiocoap python_clients
+    part c c_compiler
+    part rust-wasm scripts/install-guest-toolchain.sh
+    part wasm-passes wasm_passes
     part engine container_engine
     part lambda-py lambda_client
     part lambda-node lambda_client_node

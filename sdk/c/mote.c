@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 
 #define REQUEST "mote:function/request@0.1.1"
 #define RESPONSE "mote:function/response@0.1.1"
@@ -68,10 +69,16 @@ static mote_text formatted(const char *format, va_list arguments)
 
 /* ---- The call ---- */
 
+typedef struct field {
+    struct field *next;
+    mote_text name, value;
+} field;
+
 static struct {
     char *data;
     size_t length, room;
     bool failed;
+    field *headers;
 } reply;
 
 static struct {
@@ -79,9 +86,15 @@ static struct {
     text value;
 } result;
 
+IMPORT(RESPONSE, "set-status") void host_set_status(int32_t);
+IMPORT(RESPONSE, "set-header") void host_set_header(const char *, size_t, const char *, size_t);
+IMPORT(RESPONSE, "publish") void host_publish(void);
+
 EXPORT("handle") void *mote_export_handle(char *body, size_t length)
 {
     handle(given((text){body, length}));
+    for (field *header = reply.headers; header; header = header->next)
+        host_set_header(header->name.data, header->name.length, header->value.data, header->value.length);
     result.is_err = reply.failed;
     result.value = (text){reply.data, reply.length};
     return &result;
@@ -196,18 +209,35 @@ mote_text mote_query_value(const char *name, const char *otherwise)
 
 /* ---- The reply ---- */
 
-IMPORT(RESPONSE, "set-status") void host_set_status(int32_t);
-IMPORT(RESPONSE, "set-header") void host_set_header(const char *, size_t, const char *, size_t);
-IMPORT(RESPONSE, "publish") void host_publish(void);
-
 void mote_status(int status)
 {
     host_set_status(status);
 }
 
+static mote_text copied(const char *from)
+{
+    size_t length = strlen(from);
+    return (mote_text){memcpy(keep(NULL, length), from, length), length};
+}
+
+void mote_add_header(const char *name, const char *value)
+{
+    field **end = &reply.headers;
+    while (*end)
+        end = &(*end)->next;
+    *end = keep(NULL, sizeof **end);
+    **end = (field){NULL, copied(name), copied(value)};
+}
+
 void mote_set_header(const char *name, const char *value)
 {
-    host_set_header(name, strlen(name), value, strlen(value));
+    for (field **header = &reply.headers; *header;) {
+        if (strcasecmp((*header)->name.data, name) == 0)
+            *header = (*header)->next;
+        else
+            header = &(*header)->next;
+    }
+    mote_add_header(name, value);
 }
 
 void mote_publish(void)

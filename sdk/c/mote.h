@@ -44,6 +44,13 @@ typedef struct {
 /* The function: yours to write. Its reply is what it says with the functions below; without any, it is empty. */
 void handle(mote_text body);
 
+/*
+ * Before a function's name, MOTE_PREINIT void fill(void) { … }: it is called once while the function is built, with
+ * build = { language = "c", preinit = true }, and its memory becomes the one that each call begins with. There is no
+ * call yet, so it may use nothing of this file.
+ */
+#define MOTE_PREINIT __attribute__((__export_name__("mote-preinit")))
+
 /* ---- The request ---- */
 
 /* "GET", "POST" and so on; CoAP's methods have their HTTP names. */
@@ -65,7 +72,10 @@ mote_text mote_call_id(void);
 
 /* 200 to 599; without it, 200. */
 void mote_status(int status);
+/* Instead of what it has under this name. A name or value that HTTP does not allow ends the call as a failure. */
 void mote_set_header(const char *name, const char *value);
+/* Beside what it has under this name. */
+void mote_add_header(const char *name, const char *value);
 /* Makes this reply what observers of this path and query are shown. The function needs observable = true. */
 void mote_publish(void);
 /* These add to the body. */

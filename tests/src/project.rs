@@ -95,6 +95,20 @@ impl Project {
         command
     }
 
+    /// A folder with links to these programs, as far as they are here: a `PATH` without the others.
+    #[track_caller]
+    pub fn with_only(&self, programs: &[&str]) -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let path = search_path();
+        for program in programs {
+            let mut found = std::env::split_paths(&path).map(|path| path.join(program));
+            if let Some(path) = found.find(|path| path.is_file()) {
+                std::os::unix::fs::symlink(path, folder.path().join(program)).unwrap();
+            }
+        }
+        folder
+    }
+
     /// Starts `mote dev` on ports that the system picks.
     #[track_caller]
     pub fn develop(&self) -> Session {
@@ -211,6 +225,7 @@ pub fn has_toolchain(language: &str) -> bool {
             }) || debian.is_file()
         }
         "c" => has("zig") || has("python-zig"),
+        "wizer" | "wasm-opt" => has(language),
         other => panic!("no toolchain is known for {other}"),
     };
     if !has {
@@ -225,9 +240,10 @@ pub fn has_toolchain(language: &str) -> bool {
 
 /// `PATH`, with what the tests installed before it.
 fn search_path() -> std::ffi::OsString {
-    let own = repository().join("target/tools/venv/bin");
+    let tools = repository().join("target/tools");
+    let own = ["venv/bin", "wasm/node_modules/.bin"].map(|folder| tools.join(folder));
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::iter::once(own).chain(std::env::split_paths(&path));
+    let folders = own.into_iter().chain(std::env::split_paths(&path));
     std::env::join_paths(folders).unwrap()
 }
 

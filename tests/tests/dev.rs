@@ -38,6 +38,13 @@ fn from_nothing_to_an_answer(language: &str) {
         Some("text/plain; charset=utf-8")
     );
     assert_eq!(node.get("/greet-me").expect(200).text(), "hello, world\n");
+    // What is recorded passes.
+    fs::remove_file(path.join("tests/hello.http")).unwrap();
+    let record = path.join("tests/hello.http");
+    let record = ["--record", record.to_str().unwrap()];
+    for call in [&["greet-me?name=Ada"][..], &["greet-me", "a body"]] {
+        node.mote(&[&["invoke"], call, &record[..]].concat()).ok();
+    }
     let coap = format!("coap://{}/greet-me?name=Bob", node.coap());
     assert_eq!(node.mote(&["invoke", &coap]).ok(), "hello, Bob\n");
     assert!(node.log_of("greet-me").contains("hello to Bob"));
@@ -53,10 +60,10 @@ fn from_nothing_to_an_answer(language: &str) {
         .modified()
         .unwrap();
     assert_eq!(again, time);
-    assert!(project.mote(&["test"]).ok().contains("1 passed, 0 failed"));
+    assert!(project.mote(&["test"]).ok().contains("2 passed, 0 failed"));
     project.edit("tests/hello.http", "hello, Ada", "hello, Eve");
     let failed = project.mote(&["test", "--no-build"]);
-    failed.failed(7, &["1 of 1 replies are not as expected"]);
+    failed.failed(7, &["1 of 2 replies are not as expected"]);
     assert!(
         failed.stdout.contains("instead of `hello, Eve`"),
         "{failed:?}"

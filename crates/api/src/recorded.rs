@@ -21,6 +21,8 @@
 //! Without such lines any body will do. `###` alone begins the next request. Blank lines around a body do not count.
 
 use std::fmt;
+use std::io::Write as _;
+use std::path::Path;
 
 use mote_core::error::{Error, ErrorKind};
 
@@ -78,6 +80,37 @@ pub fn parse(text: &str) -> Result<Vec<Exchange>, Error> {
         exchanges.push(lines.exchange()?);
     }
     Ok(exchanges)
+}
+
+/// Whether a body is read again as it was written: no line of it looks like a mark.
+pub fn can_be_written(body: &str) -> bool {
+    !body.lines().any(|line| line.starts_with(MARK))
+}
+
+impl Exchange {
+    /// Adds it to the end of a file, which is made when it is not there.
+    pub fn append_to(&self, path: &Path) -> Result<(), Error> {
+        let append = || {
+            let folder = path
+                .parent()
+                .filter(|folder| !folder.as_os_str().is_empty());
+            if let Some(folder) = folder {
+                std::fs::create_dir_all(folder)?;
+            }
+            let mut file = std::fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(path)?;
+            file.write_all(self.to_string().as_bytes())
+        };
+        append().map_err(|error| {
+            Error::new(
+                ErrorKind::BadRequest,
+                format!("cannot write {}: {error}", path.display()),
+            )
+            .with_hint("check path and permissions")
+        })
+    }
 }
 
 struct Lines<'a> {
@@ -234,6 +267,7 @@ impl fmt::Display for Exchange {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const TEXT: &str = "# Lamps.
 
@@ -296,6 +330,16 @@ DELETE /lamp
             one.line = before.line;
         }
         assert_eq!(again, all);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "(?s)([ -~\n]|###|GET /x\n){0,40}") {
+            if let Ok(all) = parse(&text) {
+                let text: String = all.iter().map(Exchange::to_string).collect();
+                prop_assert_eq!(parse(&text).unwrap().len(), all.len());
+            }
+        }
     }
 
     #[test]

@@ -112,13 +112,19 @@ impl Bucket {
     #[cfg(feature = "json")]
     pub fn get_json<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
         let value = self.get(key)?;
-        let read = value.map(|value| serde_json::from_slice(&value)).transpose();
+        let read = value
+            .map(|value| serde_json::from_slice(&value))
+            .transpose();
         read.map_err(|error| Error::Other(format!("the value of key `{key}`: {error}")))
     }
 
     /// Writes a value as JSON.
     #[cfg(feature = "json")]
-    pub fn set_json<T: serde::Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<(), Error> {
+    pub fn set_json<T: serde::Serialize + ?Sized>(
+        &self,
+        key: &str,
+        value: &T,
+    ) -> Result<(), Error> {
         let text = serde_json::to_vec(value)
             .map_err(|error| Error::Other(format!("the value of key `{key}`: {error}")))?;
         self.set(key, text)
@@ -155,7 +161,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoSuchBucket => f.write_str("there is no bucket of this name"),
-            Self::Denied => f.write_str("key-value data is not granted: write allow.keyvalue = true into mote.toml"),
+            Self::Denied => f.write_str(
+                "key-value data is not granted: write allow.keyvalue = true into mote.toml",
+            ),
             Self::Other(words) => f.write_str(words),
         }
     }

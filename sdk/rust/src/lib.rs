@@ -76,7 +76,45 @@ macro_rules! handler {
                     $crate::internal::serve($handler, body)
                 }
             }
-            $crate::bindings::export_function!(Handler with_types_in $crate::bindings);
+    $crate::bindings::export_function!(Handler with_types_in $crate::bindings);
+        };
+    };
+}
+
+/// Says what is done once while the function is built, with `build = { language = "rust", preinit = true }`: its memory
+/// becomes the one that each call begins with.
+///
+/// ```
+/// use std::sync::OnceLock;
+/// use mote_function::{Request, handler, preinit};
+///
+/// static PRIMES: OnceLock<Vec<u32>> = OnceLock::new();
+///
+/// preinit!(fill);
+/// handler!(handle);
+///
+/// fn fill() {
+///     let is_prime = |n: &u32| (2..*n).all(|d| n % d != 0);
+///     PRIMES.set((2..100).filter(is_prime).collect()).ok();
+/// }
+///
+/// fn handle(_: Request) -> String {
+///     // Without `preinit = true` it is done now.
+///     if PRIMES.get().is_none() { fill() }
+///     format!("{:?}\n", PRIMES.get())
+/// }
+/// # assert!(handle(Request::new("GET", "", "")).contains("97"));
+/// ```
+///
+/// There is no call yet, so it may ask the node for nothing: no request, no settings, no data.
+#[macro_export]
+macro_rules! preinit {
+    ($function:path) => {
+        const _: () = {
+            #[cfg_attr(target_arch = "wasm32", unsafe(export_name = "mote-preinit"))]
+            extern "C" fn preinit() {
+                $function();
+            }
         };
     };
 }

@@ -66,7 +66,8 @@ impl Reply {
     #[must_use]
     pub fn header(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
         let name = name.into();
-        self.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(&name));
+        self.headers
+            .retain(|(known, _)| !known.eq_ignore_ascii_case(&name));
         self.headers.push((name, value.into()));
         self
     }
@@ -179,13 +180,19 @@ mod tests {
         assert_eq!((201, "a").into_reply(), Ok(Reply::text("a").status(201)));
         assert_eq!(None::<String>.into_reply(), Ok(Reply::empty(404)));
         let failed: Result<String, _> = "x".parse::<u8>().map(|n| n.to_string());
-        assert_eq!(failed.into_reply(), Err("invalid digit found in string".to_owned()));
+        assert_eq!(
+            failed.into_reply(),
+            Err("invalid digit found in string".to_owned())
+        );
     }
 
     #[test]
     fn a_header_is_replaced_or_added() {
         let reply = Reply::text("x").header("Content-Type", "text/css");
-        assert_eq!(reply.headers, [("Content-Type".into(), "text/css".to_owned())]);
+        assert_eq!(
+            reply.headers,
+            [("Content-Type".into(), "text/css".to_owned())]
+        );
         assert_eq!(reply.append_header("content-type", "a").headers.len(), 2);
     }
 }

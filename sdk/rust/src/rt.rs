@@ -85,7 +85,11 @@ unsafe extern "C" fn cabi_realloc(
         let block = if old_size == 0 {
             alloc(layout)
         } else {
-            realloc(old, Layout::from_size_align_unchecked(old_size, align), size)
+            realloc(
+                old,
+                Layout::from_size_align_unchecked(old_size, align),
+                size,
+            )
         };
         if block.is_null() {
             handle_alloc_error(layout);

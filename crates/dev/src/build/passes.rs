@@ -20,13 +20,10 @@ const WIZER: Ways = &[
         If::Has("npm"),
         "run `npm install --global @bytecodealliance/wizer`",
     ),
-    (
-        If::Has("cargo"),
-        "run `cargo install wizer --features env_logger,structopt`",
-    ),
+    (If::Has("cargo"), "run `cargo install wizer --all-features`"),
     (
         If::Always,
-        "install wizer, or wasmtime, which has it as `wasmtime wizer`",
+        "install it from https://github.com/bytecodealliance/wizer/releases",
     ),
 ];
 const WASM_OPT: Ways = &[
@@ -105,30 +102,21 @@ impl Passes {
 }
 
 fn wizer(tools: &Tools, from: &Path, to: &Path) -> Result<Command, Error> {
-    let mut command = match (tools.find("wizer"), tools.find("wasmtime")) {
-        (Some(wizer), _) => Command::new(wizer),
-        (None, Some(wasmtime)) => {
-            let mut command = Command::new(wasmtime);
-            command.arg("wizer");
-            command
-        }
-        (None, None) => {
-            return Err(tools.missing(
-                "`build.preinit` needs wizer: there is neither `wizer` nor `wasmtime` on PATH",
-                WIZER,
-            ));
-        }
-    };
+    let program = tools.need("wizer", "wizer, which `build.preinit` needs,", WIZER)?;
+    let mut command = Command::new(program);
     command
         .arg(from)
-        .args(["--init-func", PREINIT_EXPORT, "--allow-wasi", "true"])
-        .args(["--wasm-bulk-memory", "true", "-o"])
+        .args(["--allow-wasi", "--init-func", PREINIT_EXPORT, "-o"])
         .arg(to);
     Ok(command)
 }
 
 fn wasm_opt(tools: &Tools, from: &Path, to: &Path) -> Result<Command, Error> {
-    let program = tools.need("wasm-opt", "`build.optimise` needs binaryen", WASM_OPT)?;
+    let program = tools.need(
+        "wasm-opt",
+        "binaryen, which `build.optimise` needs,",
+        WASM_OPT,
+    )?;
     let mut command = Command::new(program);
     command
         .arg("-O3")

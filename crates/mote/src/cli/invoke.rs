@@ -1,6 +1,7 @@
 //! `mote invoke`: call a function by its name or its address.
 
 use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use mote_api::client::http::{Http, Reply, Request, Upload};
 use mote_api::coap;
 use mote_api::problem::{MEDIA_TYPE, Problem};
+use mote_api::recorded::{self, Door, Exchange, Expected};
 use mote_api::units::Period;
 use mote_core::error::{Error, ErrorKind};
 use mote_core::name::FunctionName;
@@ -46,6 +48,9 @@ pub(super) struct Invoke {
     /// Print status and headers before the body.
     #[arg(short, long)]
     include: bool,
+    /// Add the request and its reply to a file that `mote test` reads.
+    #[arg(long, value_name = "FILE", conflicts_with = "observe")]
+    record: Option<PathBuf>,
     /// Watch the function's published value over CoAP, until interrupted.
     #[arg(long)]
     observe: bool,
@@ -155,10 +160,10 @@ impl Invoke {
     async fn http(&self, url: String, method: &str, body: Bytes) -> Result<ExitCode, Error> {
         let method: Method = method.parse().map_err(|_| bad_method(method))?;
         let request = Request {
-            method,
+            method: method.clone(),
             url: url.clone(),
             headers: self.headers()?,
-            body: Upload::from(body),
+            body: Upload::from(body.clone()),
         };
         let mut reply = Http::new().send(request).await.map_err(|error| {
             // A server that does not take the connection leaves no hint of its own.
@@ -171,6 +176,9 @@ impl Invoke {
         })?;
         if self.include {
             output::bytes(&head(&reply))?;
+        }
+        if let Some(path) = &self.record {
+            return self.recorded(path, &url, &method, &body, reply).await;
         }
         let content_type = reply.headers.get(header::CONTENT_TYPE);
         if content_type.is_some_and(|value| value == MEDIA_TYPE) && !reply.status.is_success() {
@@ -191,7 +199,51 @@ impl Invoke {
         Ok(answered(reply.status))
     }
 
+    /// Prints the reply, and writes it down with its request.
+    async fn recorded(
+        &self,
+        path: &Path,
+        url: &str,
+        method: &Method,
+        body: &[u8],
+        reply: Reply,
+    ) -> Result<ExitCode, Error> {
+        let status = reply.status;
+        let content_type = reply.headers.get(header::CONTENT_TYPE).cloned();
+        let answer = reply.collect(recorded::BYTES_MAX).await?;
+        output::bytes(&answer)?;
+        let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+        let content_type = content_type.and_then(|value| Some(value.to_str().ok()?.to_owned()));
+        let exchange = Exchange {
+            line: 0,
+            door: Door::Http,
+            method: method.to_string(),
+            target: rest
+                .find(['/', '?'])
+                .map_or("/", |at| &rest[at..])
+                .to_owned(),
+            headers: self.headers()?,
+            body: text(body, "request")?,
+            expected: Expected {
+                status: status.as_u16().to_string(),
+                headers: content_type
+                    .map(|value| ("content-type".to_owned(), value))
+                    .into_iter()
+                    .collect(),
+                body: Some(text(&answer, "reply")?).filter(|text| !text.is_empty()),
+            },
+        };
+        exchange.append_to(path)?;
+        Ok(answered(status))
+    }
+
     async fn coap(&self, url: &str, method: &str, body: Bytes) -> Result<ExitCode, Error> {
+        if self.record.is_some() {
+            return Err(
+                Error::new(ErrorKind::BadRequest, "only calls over HTTP are recorded")
+                    .with_hint("record it over HTTP, and write CoAP behind the request's path"),
+            );
+        }
         if !self.header.is_empty() {
             return Err(
                 Error::new(ErrorKind::BadRequest, "headers do not exist over CoAP")
@@ -244,6 +296,19 @@ pub(super) fn print(response: &coap::Response, include: bool) -> Result<ExitCode
         ErrorKind::NotFound => error.with_hint("`mote ls` lists the functions"),
         ErrorKind::FunctionFailed => error.with_hint("`mote logs` shows what it wrote"),
         _ => error,
+    })
+}
+
+/// A body that can stand in a file of recorded requests.
+fn text(body: &[u8], whose: &str) -> Result<String, Error> {
+    let text = std::str::from_utf8(body).ok();
+    let text = text.filter(|text| recorded::can_be_written(text));
+    text.map(str::to_owned).ok_or_else(|| {
+        Error::new(
+            ErrorKind::Unsupported,
+            format!("the body of the {whose} cannot be recorded: it is no text, or has a line that begins with ###"),
+        )
+        .with_hint("nothing was written; record another request")
     })
 }
 
