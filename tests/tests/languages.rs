@@ -25,7 +25,10 @@ use serde::Deserialize;
 #[allow(dead_code, reason = "nothing is observed here")]
 mod doors;
 #[path = "../cases/step.rs"]
-#[allow(dead_code, reason = "a function is not replaced while it is called here, nor observed")]
+#[allow(
+    dead_code,
+    reason = "a function is not replaced while it is called here, nor observed"
+)]
 mod step;
 #[path = "../interop/tools.rs"]
 mod tools;
@@ -88,8 +91,8 @@ impl Case {
         paths.sort();
         let read = |path: PathBuf| {
             let text = fs::read_to_string(&path).unwrap();
-            let case = toml::from_str(&text)
-                .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let case =
+                toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
             (name, case)
         };
