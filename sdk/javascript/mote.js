@@ -191,7 +191,8 @@ class KeyValue extends Bucket {
   }
 }
 
-export const kv = new KeyValue(opened("default"));
+// Marked, so that a function that uses no values imports none.
+export const kv = /* @__PURE__ */ new KeyValue(/* @__PURE__ */ opened("default"));
 
 export const config = {
   get: (name) => configuration.get(String(name)) ?? undefined,

@@ -10,6 +10,7 @@ mod go;
 mod javascript;
 mod python;
 mod rust;
+mod worlds;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log"
 	"net/http"
 
 	"mote.dev/function"
@@ -16,5 +17,6 @@ func hello(w http.ResponseWriter, r *http.Request) {
 	if name == "" {
 		name = "world"
 	}
+	log.Printf("hello to %s", name)
 	fmt.Fprintf(w, "hello, %s\n", name)
 }

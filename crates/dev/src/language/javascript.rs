@@ -11,7 +11,7 @@ use std::process::Command;
 
 use mote_core::error::{Error, ErrorKind};
 
-use super::{Job, Language, Output, Recipe};
+use super::{Job, Language, Output, Recipe, worlds};
 use crate::sdk::{File, files};
 use crate::tools::{If, System, Version, Ways};
 
@@ -29,6 +29,7 @@ const COMPONENTIZE: Tool = Tool {
 
 const SDK: &[File] = files!(
     "javascript":
+    "componentize.mjs",
     "entry.js",
     "javascript.wit",
     "lib/body.js",
@@ -162,7 +163,15 @@ fn recipe(job: &Job<'_>) -> Result<Recipe, Error> {
     let entry = job.source();
     let esbuild = ESBUILD.find(job)?;
     let componentize = COMPONENTIZE.find(job)?;
-    let wit = worlds(job)?;
+    let package = package(&componentize).ok_or_else(|| {
+        Error::new(
+            ErrorKind::NotFound,
+            format!("{} is in no package", componentize.display()),
+        )
+        .with_hint("install it with npm")
+    })?;
+    // What the bundle does not use is left out when there is one.
+    let wit = worlds::assemble(job, "javascript.wit", |_| true)?;
     types(job)?;
     let bundle = job.work.join("bundle.js");
     let component = job.work.join("component.wasm");
@@ -196,14 +205,13 @@ fn recipe(job: &Job<'_>) -> Result<Recipe, Error> {
         ))
         .arg(format!("--alias:the-function={}", entry.display()))
         .arg(format!("--outfile={}", bundle.display()));
-    let mut making = Command::new(componentize);
+    let mut making = Command::new(job.tools.need("node", "Node.js", UNLISTED)?);
     making
         .current_dir(job.work)
-        .args(["--sync", "--world", "javascript", "--wit"])
-        .arg(wit)
-        .arg("--js")
+        .arg(job.sdk.join("componentize.mjs"))
+        .arg(package.join("index.js"))
         .arg(&bundle)
-        .arg("--output")
+        .arg(wit)
         .arg(&component);
     Ok(Recipe {
         steps: vec![bundling, making],
@@ -251,39 +259,19 @@ impl Tool {
 
     /// Of the package that the program is in. To ask the program itself takes a tenth of a second.
     fn version(&self, program: &Path) -> Option<Version> {
-        let real = program.canonicalize().ok()?;
-        let manifest = real
-            .ancestors()
-            .skip(1)
-            .map(|folder| folder.join("package.json"));
-        let text = manifest
-            .filter_map(|path| fs::read_to_string(path).ok())
-            .next()?;
+        let text = fs::read_to_string(package(program)?.join("package.json")).ok()?;
         let package: serde_json::Value = serde_json::from_str(&text).ok()?;
         let is_it = package.get("name")?.as_str()? == self.name;
         is_it.then(|| Version::find(package.get("version")?.as_str()?))?
     }
 }
 
-/// A folder with the world of JavaScript, and below `deps` those it is made of.
-fn worlds(job: &Job<'_>) -> Result<PathBuf, Error> {
-    let folder = job.work.join("wit");
-    let deps = folder.join("deps");
-    let copied = || -> std::io::Result<()> {
-        fs::create_dir_all(&deps)?;
-        fs::copy(
-            job.sdk.join("javascript.wit"),
-            folder.join("javascript.wit"),
-        )?;
-        fs::copy(job.wit.join("function.wit"), deps.join("function.wit"))?;
-        for entry in fs::read_dir(job.wit.join("deps"))? {
-            let entry = entry?;
-            fs::copy(entry.path(), deps.join(entry.file_name()))?;
-        }
-        Ok(())
-    };
-    copied().map_err(|error| unwritable(&folder, &error))?;
-    Ok(folder)
+/// The folder of the package that a program is in, behind the link that npm makes.
+fn package(program: &Path) -> Option<PathBuf> {
+    let real = program.canonicalize().ok()?;
+    let mut above = real.ancestors().skip(1);
+    let folder = above.find(|folder| folder.join("package.json").is_file())?;
+    Some(folder.to_owned())
 }
 
 /// The types of the module `mote` and of the globals, where a tsconfig.json finds them: `.mote/mote.d.ts`.

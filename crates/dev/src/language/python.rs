@@ -5,13 +5,14 @@
 //! `pip install --target packages` puts them. Those with native code do not work.
 //! A component is not the same bytes every time: CPython takes a random seed into it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use mote_core::error::{Error, ErrorKind};
 
-use super::{Job, Language, Output, Recipe};
+use super::{Job, Language, Output, Recipe, worlds};
 use crate::sdk::{File, files};
 use crate::tools::{If, System, Version, Ways, ask};
 
@@ -19,6 +20,21 @@ use crate::tools::{If, System, Version, Ways, ask};
 const MINIMUM: Version = Version(0, 25, 0);
 /// Of an environment of the project's own, before what is on the path.
 const ENVIRONMENTS: &[&str] = &[".venv", "venv"];
+/// What sources say when they use an interface: a word of the module `mote`.
+const WORDS: &[(&str, &[&str])] = &[
+    ("mote:function/call", &["call", "start", "spawn"]),
+    ("wasi:config/store", &["config"]),
+    ("wasi:keyvalue/store", &["kv"]),
+    ("wasi:keyvalue/atomics", &["kv"]),
+];
+/// Names of bindings that would depend on what else is there.
+const NAMES: &[&str] = &[
+    "wasi:config/store@0.2.0-rc.1=config_store",
+    "wasi:keyvalue/store@0.2.0-draft2=keyvalue_store",
+];
+/// Most sources that are looked into, and most bytes of them: with more, a function is taken to use everything.
+const SOURCES_MAX: usize = 1000;
+const SOURCE_BYTES_MAX: u64 = 16 << 20;
 /// A module of the SDK, which imports the function's.
 const ENTRY_MODULE: &str = "mote_entry";
 
@@ -75,6 +91,7 @@ impl Language for Python {
             "mote/log.py",
             "mote/py.typed",
             "mote_entry.py",
+            "python.wit",
         )
     }
 
@@ -102,11 +119,23 @@ impl Language for Python {
         if packages.is_dir() {
             paths.push(&packages);
         }
+        let used = words(job.folder);
+        let wit = worlds::assemble(job, "python.wit", |interface| {
+            let words = WORDS.iter().find(|(name, _)| *name == interface);
+            words.is_none_or(|(_, words)| {
+                used.as_ref()
+                    .is_none_or(|used| words.iter().any(|word| used.contains(*word)))
+            })
+        })?;
         let mut command = Command::new(componentize);
         command
             .current_dir(job.folder)
-            .args(["--quiet", "--world", "function", "--wit-path"])
-            .arg(job.wit)
+            .args(["--quiet", "--world", "python", "--wit-path"])
+            .arg(wit);
+        for name in NAMES {
+            command.args(["--import-interface-name", name]);
+        }
+        command
             .args(["componentize", ENTRY_MODULE, "--output"])
             .arg(&component);
         for path in paths {
@@ -117,6 +146,38 @@ impl Language for Python {
             output: Output::Finished(component),
         })
     }
+}
+
+/// The words of all sources of a function; nothing when they are too many to look into.
+fn words(folder: &Path) -> Option<BTreeSet<String>> {
+    let mut words = BTreeSet::new();
+    let mut folders = vec![folder.to_owned()];
+    let (mut sources, mut bytes) = (0, 0);
+    while let Some(folder) = folders.pop() {
+        // What cannot be read cannot be imported either.
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let path = entry.path();
+            if path.is_dir() {
+                let foreign = name.starts_with('.') || ["venv", "__pycache__"].contains(&&*name);
+                if !foreign {
+                    folders.push(path);
+                }
+            } else if name.ends_with(".py") {
+                let text = fs::read(&path).unwrap_or_default();
+                let text = String::from_utf8_lossy(&text);
+                let split = text.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
+                words.extend(split.map(str::to_owned));
+                sources += 1;
+                bytes += text.len() as u64;
+            }
+            if sources > SOURCES_MAX || bytes > SOURCE_BYTES_MAX {
+                return None;
+            }
+        }
+    }
+    Some(words)
 }
 
 /// The name under which the function's file is imported.
@@ -172,6 +233,32 @@ fn componentize(job: &Job<'_>) -> Result<PathBuf, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sources_say_what_is_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        put("handler.py", "from mote import kv as store, log\n");
+        put("lib/more.py", "mote.config.get(call_id)");
+        put(".venv/x.py", "spawn");
+        put("notes.txt", "start");
+        let words = words(folder.path()).unwrap();
+        for (word, used) in [
+            ("kv", true),
+            ("config", true),
+            ("call", false),
+            ("spawn", false),
+            ("start", false),
+        ] {
+            assert_eq!(words.contains(word), used, "{word}");
+        }
+        put("large.py", &"x".repeat(17 << 20));
+        assert!(super::words(folder.path()).is_none());
+    }
 
     #[test]
     fn a_file_is_imported_by_its_name() {

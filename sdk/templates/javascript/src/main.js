@@ -1,6 +1,8 @@
 export default {
   async fetch(request) {
     const { searchParams } = new URL(request.url);
-    return new Response(`hello, ${searchParams.get("name") ?? "world"}\n`);
+    const name = searchParams.get("name") ?? "world";
+    console.log("hello to", name);
+    return new Response(`hello, ${name}\n`);
   },
 };
