@@ -23,6 +23,7 @@ pub(super) fn node() -> Node {
     let code = std::fs::read(repository().join("examples/sieve/sieve.wasm")).unwrap();
     node.deploy("sieve", &code, &json!({ "concurrency": 1 }));
     node.get("/nobody").expect(404);
+    node.mote(&["kv", "set", "light", "on"]).ok();
     eventually("a call has waited for another", || {
         thread::scope(|scope| {
             for _ in 0..8 {
