@@ -157,6 +157,9 @@ fn what_is_too_much_is_refused_by_name() {
     node.ask("PUT", "/v1/apps/home/kv/default/k", &large)
         .problem(413, "too_large");
     with_input(&node, &["kv", "set", "k"], &large).failed(2, &["65536 bytes"]);
+    let large = "v".repeat(65_537);
+    node.mote(&["kv", "set", "x", &large])
+        .failed(2, &["value of 65537 bytes for key `x`"]);
     node.mote(&["kv", "set", "", "v"])
         .failed(2, &["the key is empty"]);
     node.mote(&["kv", "ls", "--bucket", "My"])
@@ -305,6 +308,30 @@ fn a_secret_is_set_and_never_shown() {
     // A value is not taken where everybody on the machine could read it.
     node.mote(&["secret", "set", "NAME", "value"])
         .failed(2, &["unexpected argument"]);
+}
+
+#[test]
+fn a_secret_that_is_granted_and_not_set_is_warned_about() {
+    let node = Node::start();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("f.wasm"), guest::says("one")).unwrap();
+    let manifest = "version = 1\napp = \"home\"\n[function.f]\nsource = \"f.wasm\"\nallow.secrets = [\"KEY\"]\n";
+    fs::write(folder.path().join("mote.toml"), manifest).unwrap();
+    let path = folder.path().to_str().unwrap();
+    let warned = |ended: &Ended| ended.stderr.contains("warning: f.home: secret `KEY`");
+    let deployed = node.mote(&["deploy", path]);
+    assert_eq!(deployed.code, Some(0), "{deployed:?}");
+    assert!(
+        warned(&deployed) && deployed.stderr.contains("mote secret set KEY --app home"),
+        "{deployed:?}"
+    );
+    assert!(node.mote(&["show", "f.home"]).ok().contains("secret `KEY`"));
+    with_input(&node, &["secret", "set", "KEY", "--app", "home"], b"v").ok();
+    let deployed = node.mote(&["deploy", path]);
+    assert_eq!(deployed.code, Some(0), "{deployed:?}");
+    assert!(!warned(&deployed), "{deployed:?}");
+    let shown = printed(&node, &["show", "f.home", "--json"]);
+    assert_eq!(shown.get("warnings"), None);
 }
 
 #[test]

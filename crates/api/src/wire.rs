@@ -109,6 +109,10 @@ pub struct FunctionInfo {
     pub instances: Option<InstancesInfo>,
     /// What keeps it apart from others, in one line.
     pub isolation: String,
+    /// What it lacks that it may need, each in one line: a secret that it is granted and that is not
+    /// set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Calls that run now.
     pub in_flight: u32,
     /// Calls that wait now.

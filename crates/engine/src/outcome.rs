@@ -98,6 +98,11 @@ impl Counters {
             .sum()
     }
 
+    /// Counts a call that was accepted and dropped before anything was done for it.
+    pub(crate) fn dropped(&self, origin: Origin) {
+        self.add(origin, Outcome::Cancelled, Duration::ZERO);
+    }
+
     fn add(&self, origin: Origin, outcome: Outcome, took: Duration) {
         self.calls[origin as usize][outcome.index()].fetch_add(1, Ordering::Relaxed);
         self.duration.observe(took);

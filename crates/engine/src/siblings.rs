@@ -78,6 +78,7 @@ impl FunctionHost {
         checked
             .map(|(entry, invocation)| Checked {
                 node: node.clone(),
+                unbegun: Unbegun(Some(Arc::clone(&entry))),
                 entry,
                 invocation,
             })
@@ -150,8 +151,9 @@ impl Host for FunctionHost {
         caller: &Caller,
         request: SiblingRequest,
     ) -> BoxFuture<'static, Result<SiblingReply, Error>> {
-        match self.nested(caller, request) {
-            Ok(nested) => Box::pin(Started::new(nested)),
+        let started = self.nested(caller, request).and_then(Started::new);
+        match started {
+            Ok(started) => Box::pin(started),
             Err(error) => Box::pin(std::future::ready(Err(error))),
         }
     }
@@ -217,12 +219,33 @@ impl FunctionHost {
 struct Checked {
     node: Invoker,
     entry: Arc<Entry>,
+    unbegun: Unbegun,
     invocation: Invocation,
+}
+
+/// A call that may end before it begins: a started one is a task that its caller drops at any time.
+/// It is counted all the same.
+struct Unbegun(Option<Arc<Entry>>);
+
+impl Unbegun {
+    /// From here on the call counts itself.
+    fn begin(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unbegun {
+    fn drop(&mut self) {
+        if let Some(entry) = &self.0 {
+            entry.state.counters.dropped(Origin::Function);
+        }
+    }
 }
 
 impl Checked {
     /// Runs it as a call of its own, for whose reply nobody waits.
     async fn run_alone(self) {
+        self.unbegun.begin();
         let id = self.invocation.id;
         let log = |level, text: String| self.entry.state.log.line(id, level, &text);
         let reply = self.node.invoke(self.invocation).await;
@@ -276,8 +299,10 @@ impl Nested {
         let Checked {
             node,
             entry,
+            unbegun,
             invocation,
         } = self.call;
+        unbegun.begin();
         let reply = node.carry(invocation, Some(self.ancestors)).await?;
         let body: Bytes = reply.body.collect(entry.spec.limits.body_bytes).await?;
         Ok(SiblingReply {
@@ -294,16 +319,21 @@ struct Started {
 }
 
 impl Started {
-    fn new(nested: Nested) -> Self {
+    /// Begins it. Fails with `Overloaded` when the node keeps too many bytes of such calls: one
+    /// buffer of a guest may be the body of many.
+    fn new(nested: Nested) -> Result<Self, Error> {
         let node = nested.call.node.clone();
+        let length = nested.call.invocation.body.length().unwrap_or(0);
+        let request = node.shared().spawned.keep(length)?;
         let runner = node.shared().runner();
         let task = runner.spawn(async move {
             let reply = nested.run().await?;
+            drop(request);
             // Nobody may read it for long.
-            let kept = node.shared().spawned.keep(reply.body.len())?;
+            let kept = node.shared().spawned.keep(reply.body.len() as u64)?;
             Ok((reply, kept))
         });
-        Self { task }
+        Ok(Self { task })
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A handed-over call is a task of its own: bounded in number, and its body in bytes. It is tracked,
 //! so that a node that stops waits for it, and ends it when the grace is over; it is counted as
-//! `cancelled` then. The bytes also bound the replies of started calls that nobody has read yet.
+//! `cancelled` then. The bytes also bound
+//! what started calls send, and what they answered and nobody has read yet.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +18,8 @@ use crate::invoker::stopping;
 
 /// Most handed-over calls that wait or run on a node.
 pub(crate) const SPAWNED_MAX: usize = 1024;
-/// Most bytes of their bodies, and of unread replies of started calls, all functions together.
+/// Most bytes of their bodies, and of bodies and unread replies of started calls, all functions
+/// together.
 pub(crate) const KEPT_BYTES_MAX: u64 = 64 << 20;
 
 /// The handed-over calls of a node.
@@ -68,13 +70,12 @@ impl Spawned {
         })?;
         Ok(Room {
             _place: place,
-            _bytes: self.keep(bytes)?,
+            _bytes: self.keep(bytes as u64)?,
         })
     }
 
     /// Room for bytes that nobody has read yet. Fails with `Overloaded`.
-    pub(crate) fn keep(&self, bytes: usize) -> Result<Kept, Error> {
-        let bytes = bytes as u64;
+    pub(crate) fn keep(&self, bytes: u64) -> Result<Kept, Error> {
         let more = |kept: u64| {
             kept.checked_add(bytes)
                 .filter(|kept| *kept <= KEPT_BYTES_MAX)
@@ -146,12 +147,12 @@ mod tests {
         drop(rooms);
         let all = usize::try_from(KEPT_BYTES_MAX).unwrap();
         let half = spawned.room(all / 2).unwrap();
-        let kept = spawned.keep(all / 2).unwrap();
+        let kept = spawned.keep(KEPT_BYTES_MAX / 2).unwrap();
         assert!(spawned.room(1).is_err());
         drop(half);
-        assert!(spawned.keep(usize::MAX).is_err());
+        assert!(spawned.keep(u64::MAX).is_err());
         drop((spawned.room(1).unwrap(), kept));
-        drop(spawned.keep(all).unwrap());
+        drop(spawned.keep(KEPT_BYTES_MAX).unwrap());
     }
 
     #[tokio::test]

@@ -16,7 +16,7 @@ use mote_core::spec::RuntimeKind;
 use mote_engine::control::{Control, Parts};
 use mote_engine::invoker::{Invoker, NodeLimits};
 use mote_engine::metrics::Probe;
-use mote_engine::{eviction, scaler};
+use mote_engine::{eviction, scaler, siblings};
 use mote_ingress::admin::{self, AdminConfig, Data};
 use mote_ingress::workers::Workers;
 use mote_ingress::{coap, http};
@@ -150,7 +150,12 @@ fn control(config: &Config, data_dir: &DataDir, stored: &Stored) -> Result<Contr
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     let unix_ms = u64::try_from(since.as_millis()).unwrap_or_default();
-    let control = Control::new(parts, Invoker::new(limits, node, unix_ms));
+    let invoker = Invoker::new(limits, node, unix_ms);
+    invoker.set_data(siblings::Data {
+        key_value: stored.key_value.clone(),
+        secrets: stored.secrets.clone(),
+    });
+    let control = Control::new(parts, invoker);
     control.add_probes(probes.into());
     control.add_probes(stored.probes());
     control.add_families(stored.families());

@@ -40,6 +40,7 @@ mod accounts;
 mod change;
 mod counters;
 mod file;
+mod queue;
 mod reader;
 mod row;
 mod writer;

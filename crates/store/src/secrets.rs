@@ -4,7 +4,6 @@
 //! durable before it is seen. The file is readable by the node's user alone; its values are not
 //! encrypted, so whoever reads the disk reads them.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -27,22 +26,78 @@ const VERSION: u8 = 1;
 /// The secrets in a registry's file.
 pub struct RedbSecrets {
     commits: Arc<Commits>,
-    all: ArcSwap<Apps>,
+    all: ArcSwap<Snapshot>,
     /// Held by the one who changes them. An asynchronous lock, because a change waits for the disk.
     changing: tokio::sync::Mutex<()>,
 }
 
-/// Values by name, by app. No app is without a secret.
-type Apps = BTreeMap<AppName, Arc<BTreeMap<String, Arc<str>>>>;
+/// Every secret, by app and name.
+#[derive(Clone, Default)]
+struct Snapshot(Vec<Secret>);
+
+#[derive(Clone)]
+struct Secret {
+    app: AppName,
+    name: Arc<str>,
+    value: Arc<str>,
+}
+
+impl Secret {
+    fn bytes(&self) -> usize {
+        self.app.as_str().len() + self.name.len() + self.value.len()
+    }
+}
+
+impl Snapshot {
+    /// Where a secret is, or where it belongs.
+    fn place(&self, app: &AppName, name: &str) -> Result<usize, usize> {
+        self.0
+            .binary_search_by(|secret| (&secret.app, &*secret.name).cmp(&(app, name)))
+    }
+
+    fn of(&self, app: &AppName) -> &[Secret] {
+        let begin = self.0.partition_point(|secret| secret.app < *app);
+        let end = self.0.partition_point(|secret| secret.app <= *app);
+        &self.0[begin..end]
+    }
+
+    fn set(&mut self, secret: Secret) {
+        match self.place(&secret.app, &secret.name) {
+            Ok(place) => self.0[place] = secret,
+            Err(place) => self.0.insert(place, secret),
+        }
+    }
+
+    /// Whether there is room for a secret in the place of the one that is there.
+    fn admit(&self, secret: &Secret) -> Result<(), Error> {
+        let Secret { app, name, .. } = secret;
+        let full = |message: String| {
+            Err(Error::new(ErrorKind::StorageFull, message)
+                .with_hint("remove some with `mote secret rm`"))
+        };
+        let old = self.place(app, name).ok().map(|place| &self.0[place]);
+        if old.is_none() && self.of(app).len() >= PER_APP_MAX {
+            return full(format!(
+                "app `{app}` has {PER_APP_MAX} secrets, which is the limit"
+            ));
+        }
+        let bytes: usize = self.0.iter().map(Secret::bytes).sum();
+        if bytes - old.map_or(0, Secret::bytes) + secret.bytes() > BYTES_MAX {
+            return full(format!(
+                "the node's secrets have {bytes} of at most {BYTES_MAX} bytes: no room for `{name}`"
+            ));
+        }
+        Ok(())
+    }
+}
 
 impl RedbSecrets {
     /// Reads the secrets of this registry.
     pub async fn open(registry: &RedbRegistry) -> Result<Self, Error> {
         let commits = registry.commits();
-        let mut all = Apps::new();
+        let mut all = Snapshot::default();
         for (key, value) in commits.list(Table::Secrets).await? {
-            let (app, name, value) = decode(&key, &value)?;
-            Arc::make_mut(all.entry(app).or_default()).insert(name, value);
+            all.set(decode(&key, &value)?);
         }
         Ok(Self {
             commits,
@@ -51,73 +106,42 @@ impl RedbSecrets {
         })
     }
 
+    /// On the disk, then in memory.
     async fn change(
         &self,
         app: &AppName,
         name: &str,
-        value: Option<Arc<str>>,
+        value: Option<&str>,
+        change: impl FnOnce(&mut Snapshot),
     ) -> Result<(), Error> {
-        let change = Change {
+        let written = Change {
             table: Table::Secrets,
             key: key(app, name),
-            value: value
-                .as_deref()
-                .map(|value| [&[VERSION], value.as_bytes()].concat()),
+            value: value.map(|value| [&[VERSION], value.as_bytes()].concat()),
         };
-        self.commits.change(change).await?;
-        let mut all = Apps::clone(&self.all.load());
-        let secrets = Arc::make_mut(all.entry(app.clone()).or_default());
-        match value {
-            Some(value) => drop(secrets.insert(name.to_owned(), value)),
-            None => drop(secrets.remove(name)),
-        }
-        if secrets.is_empty() {
-            all.remove(app);
-        }
+        self.commits.change(written).await?;
+        let mut all = Snapshot::clone(&self.all.load());
+        change(&mut all);
         self.all.store(Arc::new(all));
-        Ok(())
-    }
-
-    /// Whether there is room for a value in the place of the one that is there.
-    fn admit(&self, app: &AppName, name: &str, value: &str) -> Result<(), Error> {
-        let all = self.all.load();
-        let old = all.get(app).and_then(|secrets| secrets.get(name));
-        let full = |message: String, remove: &str| {
-            Err(Error::new(ErrorKind::StorageFull, message)
-                .with_hint(format!("remove {remove} with `mote secret rm`")))
-        };
-        let count = all.get(app).map_or(0, |secrets| secrets.len());
-        if old.is_none() && count >= PER_APP_MAX {
-            let message = format!("app `{app}` has {PER_APP_MAX} secrets, which is the limit");
-            return full(message, "one of its secrets");
-        }
-        let bytes: usize = all
-            .iter()
-            .flat_map(|(app, secrets)| secrets.iter().map(move |(name, value)| (app, name, value)))
-            .map(|(app, name, value)| key(app, name).len() + value.len())
-            .sum();
-        let freed = old.map_or(0, |old| key(app, name).len() + old.len());
-        if bytes - freed + key(app, name).len() + value.len() > BYTES_MAX {
-            let message = format!(
-                "the node's secrets have {bytes} of at most {BYTES_MAX} bytes: no room for `{name}`"
-            );
-            return full(message, "some");
-        }
         Ok(())
     }
 }
 
 impl Secrets for RedbSecrets {
     fn get(&self, app: &AppName, name: &str) -> Option<Arc<str>> {
-        self.all.load().get(app)?.get(name).cloned()
+        let all = self.all.load();
+        let place = all.place(app, name).ok()?;
+        Some(Arc::clone(&all.0[place].value))
     }
 }
 
 impl SecretStore for RedbSecrets {
     fn names(&self, app: &AppName) -> Vec<String> {
         let all = self.all.load();
-        let names = all.get(app).into_iter().flat_map(|secrets| secrets.keys());
-        names.cloned().collect()
+        let names = all.of(app).iter();
+        names
+            .map(|secret| secret.name.as_ref().to_owned())
+            .collect()
     }
 
     fn set<'a>(
@@ -129,9 +153,15 @@ impl SecretStore for RedbSecrets {
         Box::pin(async move {
             check_name(name)?;
             check_value(name, &value)?;
+            let secret = Secret {
+                app: app.clone(),
+                name: name.into(),
+                value: Arc::clone(&value),
+            };
             let _changing = self.changing.lock().await;
-            self.admit(app, name, &value)?;
-            self.change(app, name, Some(value)).await
+            self.all.load().admit(&secret)?;
+            self.change(app, name, Some(&value), |all| all.set(secret))
+                .await
         })
     }
 
@@ -139,10 +169,11 @@ impl SecretStore for RedbSecrets {
         Box::pin(async move {
             check_name(name)?;
             let _changing = self.changing.lock().await;
-            if self.get(app, name).is_none() {
+            let Ok(place) = self.all.load().place(app, name) else {
                 return Ok(false);
-            }
-            self.change(app, name, None).await.map(|()| true)
+            };
+            let removed = self.change(app, name, None, |all| drop(all.0.remove(place)));
+            removed.await.map(|()| true)
         })
     }
 }
@@ -176,7 +207,7 @@ pub(crate) fn readable<'a>(key: &str, bytes: &'a [u8]) -> Result<&'a [u8], Error
 }
 
 /// A stored row. Whatever it holds, this returns.
-fn decode(key: &str, bytes: &[u8]) -> Result<(AppName, String, Arc<str>), Error> {
+fn decode(key: &str, bytes: &[u8]) -> Result<Secret, Error> {
     let value = readable(key, bytes)?;
     let parsed = || {
         let (app, name) = key.split_once('/')?;
@@ -184,7 +215,11 @@ fn decode(key: &str, bytes: &[u8]) -> Result<(AppName, String, Arc<str>), Error>
         check_name(name)
             .and_then(|()| check_value(name, value))
             .ok()?;
-        Some((app.parse().ok()?, name.to_owned(), value.into()))
+        Some(Secret {
+            app: app.parse().ok()?,
+            name: name.into(),
+            value: value.into(),
+        })
     };
     parsed().ok_or_else(|| damaged(key))
 }

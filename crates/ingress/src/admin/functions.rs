@@ -10,7 +10,7 @@ use mote_api::wire::{
     Deploy, FunctionInfo, FunctionList, InstancesInfo, Rescale, Rollback, VersionInfo,
 };
 use mote_core::error::{Error, ErrorKind};
-use mote_core::name::FunctionName;
+use mote_core::name::{AppName, FunctionName};
 use mote_engine::control::FunctionView;
 
 use super::Admin;
@@ -23,7 +23,8 @@ use super::reply::{Answer, json, read_json};
 )]
 pub(super) async fn list(State(admin): State<Admin>) -> Answer {
     let functions = admin.control.functions();
-    let functions = functions.iter().map(info).collect::<Result<_, _>>()?;
+    let functions = functions.iter().map(|view| info(&admin, view));
+    let functions = functions.collect::<Result<_, _>>()?;
     json(StatusCode::OK, &FunctionList { functions })
 }
 
@@ -35,7 +36,7 @@ pub(super) async fn list(State(admin): State<Admin>) -> Answer {
 )]
 pub(super) async fn show(State(admin): State<Admin>, Path(name): Path<String>) -> Answer {
     let view = admin.control.function(&parse(&name)?)?;
-    json(StatusCode::OK, &info(&view)?)
+    json(StatusCode::OK, &info(&admin, &view)?)
 }
 
 /// Deploy the first version of a function, or its next one: all or nothing. The code must have
@@ -70,7 +71,7 @@ pub(super) async fn deploy(
     } else {
         StatusCode::OK
     };
-    let mut response = json(status, &info(&view)?)?;
+    let mut response = json(status, &info(&admin, &view)?)?;
     if let (true, Ok(location)) = (
         first,
         HeaderValue::try_from(format!("/v1/functions/{}", name.full())),
@@ -118,7 +119,7 @@ pub(super) async fn rollback(
             async move { control.rollback(&name, version).await },
         )
         .await?;
-    json(StatusCode::OK, &info(&view)?)
+    json(StatusCode::OK, &info(&admin, &view)?)
 }
 
 /// Change how many instances the live version may have, from now on. `409` for WebAssembly.
@@ -143,7 +144,7 @@ pub(super) async fn rescale(
             async move { control.rescale(&name, min, max).await },
         )
         .await?;
-    json(StatusCode::OK, &info(&view)?)
+    json(StatusCode::OK, &info(&admin, &view)?)
 }
 
 /// A name from an address.
@@ -151,7 +152,7 @@ pub(super) fn parse(name: &str) -> Result<FunctionName, Error> {
     name.parse()
 }
 
-fn info(view: &FunctionView) -> Result<FunctionInfo, Error> {
+fn info(admin: &Admin, view: &FunctionView) -> Result<FunctionInfo, Error> {
     let record = &view.record;
     let live = record.live().ok_or_else(|| {
         Error::new(
@@ -186,11 +187,24 @@ fn info(view: &FunctionView) -> Result<FunctionInfo, Error> {
             unhealthy: group.unhealthy.clone(),
         }),
         isolation: view.isolation.clone(),
+        warnings: warnings(admin, &live.spec),
         in_flight: view.in_flight,
         waiting: view.waiting,
         calls: view.calls,
         failures: view.failures,
     })
+}
+
+/// A deploy may come before the secrets that it needs; then it says so.
+fn warnings(admin: &Admin, spec: &mote_core::spec::FunctionSpec) -> Vec<String> {
+    let app = AppName::from(&spec.name);
+    let granted = spec.allow.secrets.iter();
+    let missing = granted.filter(|name| admin.data.secrets.get(&app, name).is_none());
+    missing
+        .map(|name| {
+            format!("secret `{name}` is granted and not set: `mote secret set {name} --app {app}`")
+        })
+        .collect()
 }
 
 /// How far a function is from answering.

@@ -97,6 +97,11 @@ impl Deploy {
         if self.json {
             return json(&deployed);
         }
+        for one in &deployed {
+            for warning in &one.function.warnings {
+                say(&format!("warning: {}: {warning}", one.function.name));
+            }
+        }
         for one in deployed
             .iter()
             .filter(|one| one.function.instances.is_some())

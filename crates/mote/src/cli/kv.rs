@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use mote_api::client::data::Part;
 use mote_api::wire::data::UsageList;
 use mote_core::error::{Error, ErrorKind};
-use mote_core::key_value::{DEFAULT_BUCKET, VALUE_BYTES_MAX, check_bucket, check_key};
+use mote_core::key_value::{DEFAULT_BUCKET, VALUE_BYTES_MAX, check_bucket, check_key, check_value};
 use mote_core::name::AppName;
 use serde::Serialize;
 
@@ -274,6 +274,7 @@ impl Set {
             Some(value) => Bytes::from(value),
             None => value::read(self.value_file.as_deref(), VALUE_BYTES_MAX)?.into(),
         };
+        check_value(&self.key, value.len())?;
         let Place {
             app,
             bucket,

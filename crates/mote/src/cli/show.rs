@@ -86,6 +86,12 @@ impl Show {
             ("calls", function.calls.to_string()),
             ("failed", function.failures.to_string()),
         ];
+        lines.extend(
+            function
+                .warnings
+                .iter()
+                .map(|line| ("warning", line.clone())),
+        );
         lines.extend(program(spec));
         if let Some(instances) = &function.instances {
             lines.extend(self::instances(spec, instances));

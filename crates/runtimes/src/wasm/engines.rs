@@ -43,6 +43,9 @@ pub(super) struct Engines {
     kept: Vec<Arc<AtomicU32>>,
     /// How many extra parts of the pool are taken on each engine.
     extra: Vec<Arc<AtomicU32>>,
+    /// How many nested calls run on each engine.
+    nested: Vec<Arc<AtomicU32>>,
+    nested_max: u32,
     tier: Tier,
     fingerprint: String,
     ticker: Arc<Ticker>,
@@ -78,13 +81,14 @@ impl Engines {
     pub(super) fn new(shards: usize, calls_max: u32) -> Result<Self, Error> {
         let shards = shards.max(1);
         let mut refusals = Vec::new();
-        for tier in Tier::ALL {
+        let pools = NESTED_MAX.map(|nested| (Tier::Pool, nested));
+        for (tier, nested_max) in pools.into_iter().chain([(Tier::OnDemand, NESTED_MAX[0])]) {
             let engines: Result<Vec<_>, _> = (0..shards)
-                .map(|_| Engine::new(&config(tier, calls_max)))
+                .map(|_| Engine::new(&config(tier, calls_max, nested_max)))
                 .collect();
             match engines {
                 Ok(engines) => {
-                    if let Some(refusal) = refusals.first() {
+                    if let Some(refusal) = refusals.first().filter(|_| tier == Tier::OnDemand) {
                         tracing::warn!(%refusal, "little address space: memories are made on demand, calls cost more");
                     }
                     let fingerprint = fingerprint(&engines[0]);
@@ -92,6 +96,8 @@ impl Engines {
                     return Ok(Self {
                         kept: engines.iter().map(|_| Arc::default()).collect(),
                         extra: engines.iter().map(|_| Arc::default()).collect(),
+                        nested: engines.iter().map(|_| Arc::default()).collect(),
+                        nested_max,
                         shards: engines,
                         tier,
                         fingerprint,
@@ -123,6 +129,11 @@ impl Engines {
     /// Room to keep a store on an engine, if there is any.
     pub(super) fn place(&self, shard: usize) -> Option<Place> {
         Place::take(&self.kept[shard], 1, KEPT_MAX)
+    }
+
+    /// Room for one more nested call on an engine, if there is any.
+    pub(super) fn nested(&self, shard: usize) -> Option<Place> {
+        Place::take(&self.nested[shard], 1, self.nested_max)
     }
 
     /// How many parts of the pool beyond its own a call takes that needs so many memories and
@@ -201,6 +212,9 @@ const TRIALS_MAX: u32 = 4;
 /// Most stores that are kept for later calls on one engine, of all functions together; they too
 /// have room beside that for calls, so that a function that keeps stores takes none from others.
 const KEPT_MAX: u32 = 64;
+/// Most nested calls at once on one engine, beside the calls from outside that they belong to: as
+/// many of these as there is address space for.
+const NESTED_MAX: [u32; 3] = [256, 64, 16];
 /// Memories and tables that every call can have: its part of the pool.
 const MEMORIES_OF_CALL: u32 = 2;
 const TABLES_OF_CALL: u32 = 4;
@@ -209,11 +223,11 @@ const EXTRA_MAX: u32 = 64;
 /// Modules of one component.
 const MODULES_MAX: u32 = 32;
 
-fn config(tier: Tier, calls_max: u32) -> Config {
+fn config(tier: Tier, calls_max: u32, nested_max: u32) -> Config {
     let mut config = base(tier);
     if tier == Tier::Pool {
         let mut pool = PoolingAllocationConfig::new();
-        let stores_max = calls_max.saturating_add(TRIALS_MAX + KEPT_MAX);
+        let stores_max = calls_max.saturating_add(nested_max + TRIALS_MAX + KEPT_MAX);
         let parts_max = stores_max.saturating_add(EXTRA_MAX);
         pool.total_component_instances(stores_max)
             // Only counted: an instance takes nothing before it is there.
@@ -249,4 +263,19 @@ fn thread_number() -> usize {
         NUMBER.set(Some(number));
         number
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nested_calls_have_a_bound_of_their_own() {
+        let engines = Engines::new(2, 1).unwrap();
+        let places: Vec<_> = std::iter::from_fn(|| engines.nested(0)).collect();
+        assert!(NESTED_MAX.contains(&u32::try_from(places.len()).unwrap()));
+        assert!(engines.nested(1).is_some() && engines.place(0).is_some());
+        drop(places);
+        assert!(engines.nested(0).is_some());
+    }
 }

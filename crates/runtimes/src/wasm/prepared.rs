@@ -243,7 +243,9 @@ impl Loaded {
                 guest,
                 calls,
             } = warm;
+            let nested = self.nested_place(shard, &call)?;
             store.data_mut().renew(call);
+            store.data_mut().nested = nested;
             super::store::begin_slice(&mut store);
             return Ok((store, Some((guest, calls))));
         }
@@ -252,7 +254,9 @@ impl Loaded {
 
     /// A store for this call, with room for what its code needs.
     pub(super) fn fresh_store(&self, shard: &Shard, call: Call) -> Result<Store<CallState>, Error> {
+        let nested = self.nested_place(shard, &call)?;
         let mut store = CallState::store(&shard.engine, &shard.spec, call);
+        store.data_mut().nested = nested;
         if shard.extra > 0 {
             let extra = self.function.engines.extra(shard.number, shard.extra);
             let extra = extra.ok_or_else(|| {
@@ -267,8 +271,21 @@ impl Loaded {
         Ok(store)
     }
 
+    /// Room for a call, if it is nested in another: its caller has that of a call from outside.
+    fn nested_place(&self, shard: &Shard, call: &Call) -> Result<Option<Place>, Error> {
+        if call.context.caller.ancestors.is_none() {
+            return Ok(None);
+        }
+        let place = self.function.engines.nested(shard.number);
+        place.map(Some).ok_or_else(|| {
+            let message = "this node has no room for another nested call";
+            Error::new(ErrorKind::Overloaded, message).with_retry_after(Duration::from_secs(1))
+        })
+    }
+
     /// Keeps a store for another call, if the spec allows one more.
-    pub(super) fn keep(&self, shard: &Shard, warm: Warm) {
+    pub(super) fn keep(&self, shard: &Shard, mut warm: Warm) {
+        warm.store.data_mut().end_call();
         if warm.calls < self.function.spec.reuse
             && let Some(place) = self.function.engines.place(shard.number)
         {

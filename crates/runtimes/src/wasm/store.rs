@@ -21,6 +21,7 @@ use super::failure::CpuUsedUp;
 use super::meter::Meter;
 use super::outbound::Outbound;
 use super::stdio::{CallLog, LogStream};
+use super::world::{Opened, Started};
 
 /// The data of a store.
 pub(super) struct CallState {
@@ -32,8 +33,14 @@ pub(super) struct CallState {
     wasi: Option<Box<Wasi>>,
     /// Set for commands, which cannot do without.
     pub(super) command: Option<Box<WasiP1Ctx>>,
+    /// What the guest opened of its app's data.
+    pub(super) opened: Option<Box<Opened>>,
+    /// The number of the next call that the guest starts; one that was used is never used again.
+    pub(super) next_started: u32,
     /// Room for what the guest needs beyond its part of the pool.
     pub(super) extra: Option<Place>,
+    /// Room for a call that is nested in another.
+    pub(super) nested: Option<Place>,
 }
 
 /// The call that a store serves now.
@@ -48,6 +55,8 @@ pub(super) struct Call {
     pub(super) headers: HeaderMap,
     pub(super) header_bytes: usize,
     pub(super) publish: bool,
+    /// Calls of siblings that it started. They end with it.
+    pub(super) started: Started,
 }
 
 struct Wasi {
@@ -74,6 +83,7 @@ impl Call {
             headers: HeaderMap::new(),
             header_bytes: 0,
             publish: false,
+            started: Started::default(),
         }
     }
 
@@ -95,13 +105,22 @@ impl CallState {
             call,
             wasi: None,
             command: None,
+            opened: None,
+            next_started: 0,
             extra: None,
+            nested: None,
         };
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(copied_max(limits.memory_bytes));
         interrupt(&mut store, limits.cpu);
         store
+    }
+
+    /// Lets go of what belongs to a call that is over, though the store stays.
+    pub(super) fn end_call(&mut self) {
+        self.call.started = Started::default();
+        self.nested = None;
     }
 
     /// Makes a store that has served a call ready for another one.
@@ -181,7 +200,7 @@ fn interrupt(store: &mut Store<CallState>, cpu: Duration) {
 
 /// Most resources (streams, headers, files, requests) that a guest may hold: they are the node's
 /// memory and descriptors, not the guest's.
-const RESOURCES_MAX: usize = 1000;
+pub(super) const RESOURCES_MAX: usize = 1000;
 /// Most bytes of one set of headers that a guest may build.
 const FIELDS_BYTES_MAX: usize = 32 << 10;
 

@@ -1,4 +1,5 @@
-//! The host side of the world in `sdk/wit`: what a function may ask and say.
+//! The host side of the world in `sdk/wit`: what a function may ask and say of its own call. Calls of
+//! siblings are in `call`, configuration and key-value data in `data`.
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use mote_core::log::Level;
@@ -8,12 +9,35 @@ use wasmtime::{Error, Result};
 use self::bindings::mote::function::{log, request, response};
 use super::store::CallState;
 
+mod call;
+mod data;
+
+pub(super) use self::call::Started;
+pub(super) use self::data::Opened;
+
 mod bindings {
     wasmtime::component::bindgen!({
         path: "../../sdk/wit",
         world: "function",
-        imports: { default: trappable },
+        imports: {
+            "mote:function/call.invoke": async | trappable,
+            "mote:function/call.[method]pending.wait": async | trappable,
+            "wasi:keyvalue/store.[method]bucket.get": async | trappable,
+            "wasi:keyvalue/store.[method]bucket.set": async | trappable,
+            "wasi:keyvalue/store.[method]bucket.delete": async | trappable,
+            "wasi:keyvalue/store.[method]bucket.exists": async | trappable,
+            "wasi:keyvalue/store.[method]bucket.list-keys": async | trappable,
+            "wasi:keyvalue/atomics.[static]cas.new": async | trappable,
+            "wasi:keyvalue/atomics.increment": async | trappable,
+            "wasi:keyvalue/atomics.swap": async | trappable,
+            default: trappable,
+        },
         exports: { default: async },
+        with: {
+            "mote:function/call.pending": super::call::Pending,
+            "wasi:keyvalue/store.bucket": mote_core::host::Bucket,
+            "wasi:keyvalue/atomics.cas": super::data::Cas,
+        },
     });
 }
 
@@ -21,9 +45,7 @@ pub(super) use self::bindings::{Function, FunctionPre};
 
 /// Offers the world's imports.
 pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> Result<()> {
-    request::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
-    response::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
-    log::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
+    Function::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
 }
 
 /// Headers that belong to the connection (RFC 9110 §7.6.1) or that the door writes itself.

@@ -4,7 +4,7 @@
 //! are exact after any crash, and nothing is counted at start. In memory is a copy of what is
 //! committed.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use mote_core::error::{Error, ErrorKind};
 use mote_core::key_value::Usage;
@@ -27,7 +27,7 @@ pub struct Quotas {
 /// Apps that have keys, with what they keep.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Accounts {
-    apps: BTreeMap<AppName, Usage>,
+    apps: HashMap<AppName, Usage>,
     total_bytes: u64,
 }
 
@@ -40,29 +40,48 @@ impl Accounts {
         self.total_bytes = self.total_bytes + usage.bytes - old.unwrap_or_default().bytes;
     }
 
+    /// Every app, by name.
     pub(super) fn all(&self) -> Vec<(AppName, Usage)> {
         let apps = self.apps.iter();
-        apps.map(|(app, usage)| (app.clone(), *usage)).collect()
+        let mut all: Vec<_> = apps.map(|(app, usage)| (app.clone(), *usage)).collect();
+        all.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        all
     }
 }
 
 /// The accounts as a transaction would leave them.
 #[derive(Debug)]
 pub(super) struct Draft {
-    before: BTreeMap<AppName, Usage>,
-    after: BTreeMap<AppName, Usage>,
+    /// The apps that it changes, each once.
+    lines: Vec<Line>,
     apps: usize,
     total_bytes: u64,
+}
+
+#[derive(Debug)]
+struct Line {
+    app: AppName,
+    before: Usage,
+    after: Usage,
 }
 
 impl Draft {
     /// For changes of these apps.
     pub(super) fn of<'a>(accounts: &Accounts, apps: impl Iterator<Item = &'a AppName>) -> Self {
-        let usage = |app| accounts.apps.get(app).copied().unwrap_or_default();
-        let before: BTreeMap<_, _> = apps.map(|app| (app.clone(), usage(app))).collect();
+        let mut lines: Vec<Line> = Vec::new();
+        for app in apps {
+            // A batch is of few apps.
+            if !lines.iter().any(|line| line.app == *app) {
+                let before = accounts.apps.get(app).copied().unwrap_or_default();
+                lines.push(Line {
+                    app: app.clone(),
+                    before,
+                    after: before,
+                });
+            }
+        }
         Self {
-            after: before.clone(),
-            before,
+            lines,
             apps: accounts.apps.len(),
             total_bytes: accounts.total_bytes,
         }
@@ -78,7 +97,8 @@ impl Draft {
         old: Option<u64>,
         new: Option<u64>,
     ) -> Result<(), Error> {
-        let usage = self.after.entry(app.clone()).or_default();
+        let line = self.lines.iter_mut().find(|line| line.app == *app);
+        let usage = &mut line.expect("a draft is of the apps of its changes").after;
         let moved = moved(*usage, old, new);
         let total_bytes = self.total_bytes + moved.bytes - usage.bytes;
         if moved.bytes > usage.bytes || moved.keys > usage.keys {
@@ -100,14 +120,14 @@ impl Draft {
 
     /// The apps whose usage is another now.
     pub(super) fn changed(&self) -> impl Iterator<Item = (&AppName, Usage)> {
-        let after = self.after.iter().map(|(app, usage)| (app, *usage));
-        after.filter(|(app, usage)| self.before.get(*app) != Some(usage))
+        let changed = self.lines.iter().filter(|line| line.before != line.after);
+        changed.map(|line| (&line.app, line.after))
     }
 
     /// After the commit.
     pub(super) fn publish(self, accounts: &mut Accounts) {
-        for (app, usage) in self.after {
-            accounts.set(app, usage);
+        for line in self.lines {
+            accounts.set(line.app, line.after);
         }
     }
 }
@@ -161,6 +181,8 @@ fn admit(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::*;

@@ -162,15 +162,30 @@ impl File {
         self.slot.write().unwrap()
     }
 
+    /// Returns what the work does, or nothing when there is no file and none is to be made.
     fn attempt<T>(
         &self,
         doing: &str,
         create: bool,
         work: impl Fn(&redb::Database) -> Result<T, redb::Error>,
     ) -> Result<Option<T>, Error> {
+        let mut done = None;
+        self.attempt_all(doing, create, &mut |open| {
+            done = Some(work(open)?);
+            Ok(())
+        })?;
+        Ok(done)
+    }
+
+    fn attempt_all(
+        &self,
+        doing: &str,
+        create: bool,
+        work: &mut dyn FnMut(&redb::Database) -> Result<(), redb::Error>,
+    ) -> Result<(), Error> {
         for attempt in 0..ATTEMPTS_MAX {
             if !self.ensure_open(create)? {
-                return Ok(None);
+                return Ok(());
             }
             let slot = self.slot.read().unwrap_or_else(PoisonError::into_inner);
             let Some(open) = &slot.open else {
@@ -183,7 +198,7 @@ impl File {
             let number = slot.number;
             drop(slot);
             match outcome {
-                Ok(Ok(done)) => return Ok(Some(done)),
+                Ok(Ok(())) => return Ok(()),
                 // The failure was somebody else's, who has heard of it.
                 Ok(Err(redb::Error::PreviousIo)) if attempt == 0 => self.close(number, false),
                 Ok(Err(error)) => {

@@ -10,7 +10,7 @@ use super::tests::{QUOTAS, app, contents, start};
 use super::*;
 use crate::power_cut::{Fault, Simulated};
 
-const CHANGES: usize = 30;
+const CHANGES: usize = 22;
 
 /// What is kept, by row.
 type State = BTreeMap<String, Vec<u8>>;

@@ -8,7 +8,6 @@
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -20,6 +19,7 @@ use tokio::sync::oneshot;
 
 use super::counters::{Counters, add};
 use super::file::{File, VALUES};
+use super::queue::{Next, Queue, Refused, Takes};
 use super::row::{Span, bucket_of, key_of};
 use super::writer::{full, gone};
 use crate::failure;
@@ -37,8 +37,8 @@ type Job = Box<dyn FnOnce(&File) + Send>;
 
 /// The handle. Dropping it ends the thread after what waits.
 pub(super) struct Reader {
-    // Both are there until drop takes them.
-    jobs: Option<SyncSender<Job>>,
+    jobs: Arc<Queue<Job>>,
+    /// There until drop takes it.
     thread: Option<JoinHandle<()>>,
     file: Arc<File>,
     counters: Arc<Counters>,
@@ -47,14 +47,14 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn start(file: Arc<File>, counters: Arc<Counters>) -> Result<Self, Error> {
-        let (jobs, queue) = sync_channel(QUEUE_MAX);
+        let (jobs, queue) = Queue::new(QUEUE_MAX);
         let own = Arc::clone(&file);
         let thread = thread::Builder::new()
             .name("kv-reader".to_owned())
             .spawn(move || serve(&queue, &own))
             .map_err(|error| failure::io("starting the thread of key-value data", &error))?;
         Ok(Self {
-            jobs: Some(jobs),
+            jobs,
             thread: Some(thread),
             file,
             counters,
@@ -94,27 +94,26 @@ impl Reader {
         &self,
         read: impl FnOnce(&File) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let jobs = self.jobs.as_ref().expect("drop has not run");
         let (done, answer) = oneshot::channel();
         let job: Job = Box::new(move |file| {
             if !done.is_closed() {
                 let _ = done.send(read(file));
             }
         });
-        match jobs.try_send(job) {
+        match self.jobs.bring(job) {
             Ok(()) => answer.await.unwrap_or_else(|_| Err(gone())),
-            Err(TrySendError::Full(_)) => {
+            Err(Refused::Full) => {
                 add(&self.counters.queue_full, 1);
                 Err(full("reads", QUEUE_MAX))
             }
-            Err(TrySendError::Disconnected(_)) => Err(gone()),
+            Err(Refused::Closed) => Err(gone()),
         }
     }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        drop(self.jobs.take());
+        self.jobs.close();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -123,8 +122,8 @@ impl Drop for Reader {
     }
 }
 
-fn serve(queue: &Receiver<Job>, file: &File) {
-    while let Ok(job) = queue.recv() {
+fn serve(queue: &Takes<Job>, file: &File) {
+    while let Next::One(job) = queue.next(None) {
         job(file);
     }
 }

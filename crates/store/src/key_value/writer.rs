@@ -9,7 +9,6 @@
 //! full takes no more values, because a sync that finds it full would lose what was answered before.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -20,6 +19,7 @@ use super::accounts::{Draft, Quotas};
 use super::change::{Change, Done, Made, Terms, commit};
 use super::counters::{Counters, add};
 use super::file::{CACHE_BYTES, File};
+use super::queue::{Next, Queue, Refused, Takes};
 use super::{Config, Synced};
 use crate::failure;
 
@@ -41,8 +41,8 @@ pub(super) type Room = Box<dyn Fn() -> Option<u64> + Send>;
 
 /// The handle. Dropping it makes what waits, syncs, and ends the thread.
 pub(super) struct Writer {
-    // Both are there until drop takes them.
-    requests: Option<SyncSender<Request>>,
+    requests: Arc<Queue<Request>>,
+    /// There until drop takes it.
     thread: Option<JoinHandle<()>>,
     counters: Arc<Counters>,
 }
@@ -59,7 +59,7 @@ impl Writer {
         counters: Arc<Counters>,
         room: Room,
     ) -> Result<Self, Error> {
-        let (requests, queue) = sync_channel(QUEUE_MAX);
+        let (requests, queue) = Queue::new(QUEUE_MAX);
         let work = Work {
             file,
             quotas: config.quotas,
@@ -73,7 +73,7 @@ impl Writer {
             .spawn(move || work.serve(&queue))
             .map_err(|error| failure::io("starting the thread of key-value data", &error))?;
         Ok(Self {
-            requests: Some(requests),
+            requests,
             thread: Some(thread),
             counters,
         })
@@ -93,22 +93,21 @@ impl Writer {
         &self,
         request: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Request,
     ) -> Result<T, Error> {
-        let requests = self.requests.as_ref().expect("drop has not run");
         let (done, answer) = oneshot::channel();
-        match requests.try_send(request(done)) {
+        match self.requests.bring(request(done)) {
             Ok(()) => answer.await.unwrap_or_else(|_| Err(gone())),
-            Err(TrySendError::Full(_)) => {
+            Err(Refused::Full) => {
                 add(&self.counters.queue_full, 1);
                 Err(full("writes", QUEUE_MAX))
             }
-            Err(TrySendError::Disconnected(_)) => Err(gone()),
+            Err(Refused::Closed) => Err(gone()),
         }
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        drop(self.requests.take());
+        self.requests.close();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -139,7 +138,7 @@ struct Work {
 
 impl Work {
     /// Ends when the handle is dropped.
-    fn serve(mut self, queue: &Receiver<Request>) {
+    fn serve(mut self, queue: &Takes<Request>) {
         while let Some(first) = self.next(queue) {
             let (mut changes, mut waiting, mut syncs) = (Vec::new(), Vec::new(), Vec::new());
             let (mut bytes, mut next) = (0, Some(first));
@@ -153,7 +152,7 @@ impl Work {
                     Request::Sync(done) => syncs.push(done),
                 }
                 let room = changes.len() < BATCH_MAX && bytes < BATCH_BYTES_MAX;
-                next = room.then(|| queue.try_recv().ok()).flatten();
+                next = room.then(|| queue.try_next()).flatten();
             }
             // Nobody waits any more is no reason not to do it, so failed answers are ignored.
             if !changes.is_empty() {
@@ -173,20 +172,20 @@ impl Work {
     }
 
     /// The next request; syncs when it is time. `None` at the end.
-    fn next(&mut self, queue: &Receiver<Request>) -> Option<Request> {
+    fn next(&mut self, queue: &Takes<Request>) -> Option<Request> {
         loop {
-            let Some((since, bytes)) = self.unsynced else {
-                return queue.recv().ok();
-            };
-            let left = SYNC_AFTER.saturating_sub(since.elapsed());
-            if left.is_zero() || bytes > UNSYNCED_BYTES_MAX {
+            let until = self.unsynced.map(|(since, bytes)| match bytes {
+                ..=UNSYNCED_BYTES_MAX => since + SYNC_AFTER,
+                _ => since,
+            });
+            if until.is_some_and(|until| until <= Instant::now()) {
                 let _ = self.sync();
                 continue;
             }
-            match queue.recv_timeout(left) {
-                Ok(request) => return Some(request),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return None,
+            match queue.next(until) {
+                Next::One(request) => return Some(request),
+                Next::Nothing => {}
+                Next::Closed => return None,
             }
         }
     }

@@ -61,13 +61,18 @@ async fn an_app_and_a_node_have_room_for_so_many() {
     let root = tempfile::tempdir().unwrap();
     let (_registry, secrets) = open(&root).await;
     // As a change does it, without a thousand of them.
-    let filled = |app: &str, count: usize, value: &str| {
-        let value: Arc<str> = value.into();
-        let all = (0..count).map(|number| (format!("S{number}"), Arc::clone(&value)));
-        (self::app(app), Arc::new(all.collect::<BTreeMap<_, _>>()))
+    let filled = |count: usize, value: &str| {
+        let mut all = Snapshot::default();
+        for number in 0..count {
+            all.set(Secret {
+                app: app("home"),
+                name: format!("S{number}").into(),
+                value: value.into(),
+            });
+        }
+        Arc::new(all)
     };
-    let full = filled("home", PER_APP_MAX, "v");
-    secrets.all.store(Arc::new(Apps::from([full])));
+    secrets.all.store(filled(PER_APP_MAX, "v"));
     let error = secrets.set(&app("home"), "MORE", "v".into()).await;
     let error = error.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::StorageFull);
@@ -76,8 +81,8 @@ async fn an_app_and_a_node_have_room_for_so_many() {
     secrets.set(&app("shop"), "MORE", "v".into()).await.unwrap();
 
     let large = "v".repeat(VALUE_BYTES_MAX);
-    let full = filled("home", BYTES_MAX / (VALUE_BYTES_MAX + 16), &large);
-    secrets.all.store(Arc::new(Apps::from([full])));
+    let count = BYTES_MAX / (VALUE_BYTES_MAX + 16);
+    secrets.all.store(filled(count, &large));
     let mut outcome = Ok(());
     for name in ["A", "B", "C"] {
         outcome = secrets.set(&app("shop"), name, large.as_str().into()).await;
@@ -110,16 +115,16 @@ async fn a_newer_secret_is_refused_and_kept() {
 
 #[test]
 fn nothing_shows_a_value() {
-    let error = decode("home/KEY", b"\x01hid\0den").unwrap_err();
+    let error = decode("home/KEY", b"\x01hid\0den").map(drop).unwrap_err();
     assert!(!format!("{error:?} {:?}", error.hint()).contains("hid"));
 }
 
 proptest! {
     #[test]
     fn any_row_is_decoded_or_named(key in "\\PC{0,40}|[a-z]{1,4}/[A-Z]{1,4}", bytes: Vec<u8>) {
-        if let Ok((app, name, value)) = decode(&key, &bytes) {
-            prop_assert_eq!(self::key(&app, &name), key);
-            prop_assert_eq!([&[VERSION], value.as_bytes()].concat(), bytes);
+        if let Ok(secret) = decode(&key, &bytes) {
+            prop_assert_eq!(self::key(&secret.app, &secret.name), key);
+            prop_assert_eq!([&[VERSION], secret.value.as_bytes()].concat(), bytes);
         }
     }
 }
