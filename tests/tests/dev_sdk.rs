@@ -56,10 +56,10 @@ fn answers_alike(language: &str, source: &str) {
         outs.map(|(_, value)| value.as_str()).collect::<Vec<_>>(),
         ["a", "b"]
     );
-    // It was published, so it is what a GET gets, without running anything.
-    let calls = node.function("everything")["calls"].clone();
-    assert_eq!(node.get("/everything/reply").text(), "<p>");
-    assert_eq!(node.function("everything")["calls"], calls);
+    // It was published, so observers are shown it.
+    let url = format!("coap://{}/everything/reply", node.coap());
+    let seen = node.mote(&["invoke", &url, "--observe", "--count", "1"]).ok();
+    assert_eq!(seen.trim(), "<p>");
 
     assert!(
         node.get("/everything/fail")
