@@ -45,6 +45,18 @@ impl Project {
         project
     }
 
+    /// A copy of a folder, so that a build leaves nothing beside what is checked in.
+    #[track_caller]
+    pub fn copy_of(folder: &Path) -> Self {
+        let name = folder.file_name().unwrap().to_str().unwrap().to_owned();
+        let project = Self {
+            folder: tempfile::tempdir().unwrap(),
+            name,
+        };
+        copy(folder, &project.path());
+        project
+    }
+
     /// Where it is.
     pub fn path(&self) -> PathBuf {
         self.folder.path().join(&self.name)
@@ -184,6 +196,19 @@ impl Drop for Session {
     }
 }
 
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
 /// Collects lines while they come.
 fn keep(from: impl std::io::Read + Send + 'static) -> Arc<Mutex<String>> {
     let text = Arc::new(Mutex::new(String::new()));
@@ -225,6 +250,9 @@ pub fn has_toolchain(language: &str) -> bool {
             }) || debian.is_file()
         }
         "c" => has("zig") || has("python-zig"),
+        "go" => has("go"),
+        "javascript" | "typescript" => has("node") && has("componentize-qjs") && has("esbuild"),
+        "python" => has("componentize-py"),
         "wizer" | "wasm-opt" => has(language),
         other => panic!("no toolchain is known for {other}"),
     };
@@ -241,7 +269,12 @@ pub fn has_toolchain(language: &str) -> bool {
 /// `PATH`, with what the tests installed before it.
 fn search_path() -> std::ffi::OsString {
     let tools = repository().join("target/tools");
-    let own = ["venv/bin", "wasm/node_modules/.bin"].map(|folder| tools.join(folder));
+    let own = [
+        "venv/bin",
+        "wasm/node_modules/.bin",
+        "javascript/node_modules/.bin",
+    ];
+    let own = own.map(|folder| tools.join(folder));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = own.into_iter().chain(std::env::split_paths(&path));
     std::env::join_paths(folders).unwrap()

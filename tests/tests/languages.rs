@@ -1,8 +1,7 @@
 //! Every language does what `tests/languages/README.md` says: its function is built with `mote build`, deployed
 //! twice, and taken through every case over HTTP and over CoAP.
 //!
-//! Toolchains are those on the path and below `target/tools`. A language whose toolchain is missing is not run, and
-//! says so; with `MOTE_REQUIRE_TOOLS=1` that is a failure.
+//! A language whose toolchain is missing is not run, and says so; with `MOTE_REQUIRE_GUESTS=1` that is a failure.
 
 #![expect(
     clippy::unwrap_used,
@@ -11,14 +10,13 @@
 )]
 
 use std::fs;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::thread;
 
 use mote_tests::eventually::eventually;
 use mote_tests::node::Node;
-use mote_tests::program::{clean, mote, repository, run};
+use mote_tests::program::repository;
+use mote_tests::project::{Project, has_toolchain};
 use serde::Deserialize;
 
 #[path = "../cases/doors.rs"]
@@ -35,12 +33,6 @@ mod tools;
 
 use doors::Door;
 use step::Step;
-
-/// Where `scripts/install-tools.sh test` puts programs of toolchains.
-const TOOLS: [&str; 2] = [
-    "target/tools/javascript/node_modules/.bin",
-    "target/tools/python-guests/bin",
-];
 
 #[test]
 fn go() {
@@ -108,13 +100,13 @@ fn languages() -> PathBuf {
 
 #[track_caller]
 fn check(language: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    copy(&languages().join(language), folder.path());
-    if !build(language, folder.path()) {
+    if !has_toolchain(language) {
         return;
     }
+    let project = Project::copy_of(&languages().join(language));
+    println!("{}", project.mote(&["build"]).ok());
     let node = Node::start();
-    node.deploy_folder(folder.path());
+    node.deploy_folder(&project.path());
     let function = format!("main.{language}");
     let mut doors = vec![Door::Http];
     doors.extend(tools::program("coap-client-notls").map(Door::Coap));
@@ -137,35 +129,6 @@ fn check(language: &str) {
     headers_with_several_values(&node, &function);
     levels(&node, &function);
     assert!(failed.is_empty(), "{language}:\n{}", failed.join("\n"));
-}
-
-/// Builds as a person does; whether there is something to build with.
-#[track_caller]
-fn build(language: &str, folder: &Path) -> bool {
-    let mut command = Command::new(mote());
-    clean(&mut command);
-    let own = TOOLS.iter().map(|path| repository().join(path));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let path = std::env::join_paths(own.chain(std::env::split_paths(&path))).unwrap();
-    command
-        .env("PATH", path)
-        // What is kept there belongs to this working tree; compilers keep theirs at home.
-        .env("XDG_CACHE_HOME", repository().join("target/cache"))
-        .arg("build")
-        .arg(folder);
-    let ended = run(command, &[]);
-    // What a missing toolchain is: see the error table.
-    const NOT_FOUND: i32 = 4;
-    if ended.code == Some(NOT_FOUND) {
-        let line = format!("not run: {language}: {}", ended.stderr);
-        // Not by `eprintln!`, which a test that passes does not show.
-        std::io::stderr().write_all(line.as_bytes()).unwrap();
-        let required = std::env::var("MOTE_REQUIRE_TOOLS").is_ok_and(|value| value == "1");
-        assert!(!required, "{line}");
-        return false;
-    }
-    println!("{}", ended.ok());
-    true
 }
 
 /// Takes a step; `Err` says what is wrong.
@@ -213,19 +176,5 @@ fn levels(node: &Node, function: &str) {
         let line = line.unwrap_or_else(|| panic!("`{message}` is not in the log:\n{log}"));
         let word = line.split_whitespace().nth(1);
         assert_eq!(word, Some(level), "{line}");
-    }
-}
-
-#[track_caller]
-fn copy(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let (path, target) = (entry.path(), to.join(entry.file_name()));
-        if path.is_dir() {
-            fs::create_dir(&target).unwrap();
-            copy(&path, &target);
-        } else {
-            fs::copy(&path, &target).unwrap();
-        }
     }
 }
