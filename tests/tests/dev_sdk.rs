@@ -58,7 +58,9 @@ fn answers_alike(language: &str, source: &str) {
     );
     // It was published, so observers are shown it.
     let url = format!("coap://{}/everything/reply", node.coap());
-    let seen = node.mote(&["invoke", &url, "--observe", "--count", "1"]).ok();
+    let seen = node
+        .mote(&["invoke", &url, "--observe", "--count", "1"])
+        .ok();
     assert_eq!(seen.trim(), "<p>");
 
     assert!(
