@@ -6,8 +6,9 @@
 //! that share one wait for each other in the kernel. Guests are interrupted every millisecond to
 //! give way to others and to check their CPU time (`meter`).
 //!
-//! Guests of three shapes: components of the world in `sdk/wit` (`function`), components that
-//! export `wasi:http/incoming-handler` (`http`), and WASI preview-1 commands (`command`).
+//! Guests of four shapes: components of the world in `sdk/wit` (`function`), components that
+//! export `wasi:http/incoming-handler` (`http`), WASI preview-1 commands (`command`), and modules
+//! that were compiled for FunLess (`funless`).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub mod compile;
 mod engines;
 mod failure;
 mod function;
+mod funless;
 mod http;
 mod image;
 mod meter;

@@ -17,6 +17,8 @@ use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::{Engine, ExternType, Module};
 
+use super::funless::INVOKE;
+
 /// What kind of guest an image is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
@@ -26,16 +28,19 @@ pub(super) enum Shape {
     Http,
     /// A WASI preview-1 command.
     Command,
+    /// A module that was compiled for FunLess.
+    Funless,
 }
 
 impl Shape {
-    const ALL: [Shape; 3] = [Shape::Function, Shape::Http, Shape::Command];
+    const ALL: [Shape; 4] = [Shape::Function, Shape::Http, Shape::Command, Shape::Funless];
 
     pub(super) const fn label(self) -> &'static str {
         match self {
             Self::Function => "function",
             Self::Http => "http",
             Self::Command => "command",
+            Self::Funless => "funless",
         }
     }
 
@@ -45,6 +50,7 @@ impl Shape {
             Self::Function => "mote:function",
             Self::Http => "wasi:http",
             Self::Command => "wasi command",
+            Self::Funless => "funless",
         }
     }
 
@@ -74,6 +80,13 @@ impl Shape {
     }
 
     pub(super) fn of_module(module: &Module) -> Result<Self, String> {
+        // Some of its compilers leave a `_start` there as well.
+        if let Some(ExternType::Func(invoke)) = module.get_export(INVOKE)
+            && invoke.params().map(|ty| ty.is_i32()).eq([true])
+            && invoke.results().map(|ty| ty.is_i32()).eq([true])
+        {
+            return Ok(Self::Funless);
+        }
         match module.get_export("_start") {
             Some(ExternType::Func(start)) if start.params().len() + start.results().len() == 0 => {
                 Ok(Self::Command)

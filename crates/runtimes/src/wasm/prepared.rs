@@ -24,6 +24,7 @@ use super::command::{self, CommandPre};
 use super::engines::{Engines, Place};
 use super::failure::guest_error;
 use super::function;
+use super::funless::{self, FunlessPre};
 use super::http;
 use super::image::{Images, Shape, load_component, load_module};
 use super::store::{Call, CallState};
@@ -136,6 +137,12 @@ impl WasmFunction {
                 let pre = CommandPre::new(engine, &module).map_err(refused)?;
                 (Code::Command(pre), needs)
             }
+            Shape::Funless => {
+                let module = load_module(engine, &path).map_err(failed)?;
+                let needs = Some(module.resources_required());
+                let pre = FunlessPre::new(engine, &module).map_err(refused)?;
+                (Code::Funless(pre), needs)
+            }
         };
         // What cannot be told beforehand is taken to be all that the pool allows for a component.
         let (memories, tables) =
@@ -199,6 +206,7 @@ pub(super) enum Code {
     Function(FunctionPre<CallState>),
     Http(ProxyPre<CallState>),
     Command(CommandPre),
+    Funless(FunlessPre),
 }
 
 /// A store that has served calls and may serve more.
@@ -310,6 +318,7 @@ impl Loaded {
                 Code::Http(pre) => pre.instantiate_async(&mut store).await.map(drop),
                 // A command does nothing before it is called, and its environment is that of a call.
                 Code::Command(_) => Ok(()),
+                Code::Funless(pre) => pre.try_out(&mut store).await,
             }
         };
         let tried = meter.run(self.ticker(), shard.number, pin!(trial)).await;
@@ -339,6 +348,7 @@ impl Instance for Loaded {
             Code::Function(pre) => Box::pin(function::call(self, shard, pre, invocation, context)),
             Code::Http(pre) => Box::pin(http::call(self, shard, pre, invocation, context)),
             Code::Command(pre) => Box::pin(command::call(self, shard, pre, invocation, context)),
+            Code::Funless(pre) => Box::pin(funless::call(self, shard, pre, invocation, context)),
         }
     }
 

@@ -18,6 +18,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::engines::Place;
 use super::failure::CpuUsedUp;
+use super::funless::Exchange;
 use super::meter::Meter;
 use super::outbound::Outbound;
 use super::stdio::{CallLog, LogStream};
@@ -31,8 +32,10 @@ pub(super) struct CallState {
     pub(super) call: Call,
     /// Most guests never touch WASI, and its context costs more than they do.
     wasi: Option<Box<Wasi>>,
-    /// Set for commands, which cannot do without.
+    /// Set for commands and FunLess modules, which cannot do without.
     pub(super) command: Option<Box<WasiP1Ctx>>,
+    /// What a FunLess module is asked and answers.
+    pub(super) exchange: Option<Box<Exchange>>,
     /// What the guest opened of its app's data.
     pub(super) opened: Option<Box<Opened>>,
     /// The number of the next call that the guest starts; one that was used is never used again.
@@ -105,6 +108,7 @@ impl CallState {
             call,
             wasi: None,
             command: None,
+            exchange: None,
             opened: None,
             next_started: 0,
             extra: None,
