@@ -1,6 +1,7 @@
 //! Every language does what `tests/languages/README.md` says: its function is built with `mote build`, deployed
 //! twice, and taken through every case over HTTP and over CoAP.
 //!
+//! And the tests that each SDK has of its own, which need no node, are run with the language's own means.
 //! A language whose toolchain is missing is not run, and says so; with `MOTE_REQUIRE_GUESTS=1` that is a failure.
 
 #![expect(
@@ -11,6 +12,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::thread;
 
 use mote_tests::eventually::eventually;
@@ -64,6 +66,49 @@ fn every_folder_is_a_test() {
         .collect();
     languages.sort();
     assert_eq!(languages, ["go", "javascript", "python", "typescript"]);
+}
+
+#[test]
+fn the_sdk_of_go_passes_its_own_tests() {
+    if !has_toolchain("go") {
+        return;
+    }
+    own_tests("go", "go", &["vet", "./..."]);
+    own_tests("go", "go", &["test", "./..."]);
+}
+
+#[test]
+fn the_sdk_of_javascript_passes_its_own_tests() {
+    if tools::program("node").is_some() {
+        let arguments = ["--import", "./tests/host.mjs", "--test", "tests/"];
+        own_tests("javascript", "node", &arguments);
+    }
+}
+
+#[test]
+fn the_sdk_of_python_passes_its_own_tests() {
+    if tools::program("python3").is_some() {
+        // Compiled modules are not left beside the sources.
+        let arguments = ["-B", "-m", "unittest", "discover", "-s", "tests"];
+        own_tests("python", "python3", &arguments);
+    }
+}
+
+#[track_caller]
+fn own_tests(language: &str, program: &str, arguments: &[&str]) {
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(repository().join("sdk").join(language))
+        // The tests are of this module alone, wherever the repository is.
+        .env("GOWORK", "off")
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {}",
+        String::from_utf8_lossy(&said)
+    );
 }
 
 /// A file of `tests/languages/cases`.
