@@ -28,8 +28,9 @@ typedef struct {
     text value;
 } optional;
 
-/* The words of the last failure. */
+/* The words of the last failure, and its kind. */
 extern const char *mote_last_error;
+extern mote_kind mote_last_kind;
 
 static inline mote_text given(text from)
 {

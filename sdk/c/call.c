@@ -56,6 +56,7 @@ static const char *method(const char *given)
 static mote_result call_failed(call_error error)
 {
     mote_last_error = given(error.message).data;
+    mote_last_kind = (mote_kind)error.kind;
     return MOTE_FAILED;
 }
 

@@ -16,12 +16,15 @@ static mote_result failed(store_error error)
     switch (error.kind) {
     case 0:
         mote_last_error = "there is no bucket of this name";
+        mote_last_kind = MOTE_NOT_FOUND;
         break;
     case 1:
         mote_last_error = "key-value data is not granted: write allow.keyvalue = true into mote.toml";
+        mote_last_kind = MOTE_FORBIDDEN;
         break;
     default:
         mote_last_error = given(error.words).data;
+        mote_last_kind = MOTE_INTERNAL;
     }
     return MOTE_FAILED;
 }

@@ -313,8 +313,14 @@ mote_text mote_config(const char *key, const char *otherwise)
 /* ---- Failures ---- */
 
 const char *mote_last_error = "";
+mote_kind mote_last_kind = MOTE_INTERNAL;
 
 const char *mote_error(void)
 {
     return mote_last_error;
+}
+
+mote_kind mote_error_kind(void)
+{
+    return mote_last_kind;
 }

@@ -108,6 +108,23 @@ typedef enum {
 /* Why the last function that gives a result has failed. */
 const char *mote_error(void);
 
+/* What went wrong, of the platform's table of errors, in the order of the world in sdk/wit. */
+typedef enum {
+    MOTE_BAD_REQUEST,
+    MOTE_FORBIDDEN,
+    MOTE_NOT_FOUND,
+    MOTE_TOO_LARGE,
+    MOTE_THROTTLED,
+    MOTE_FUNCTION_FAILED,
+    MOTE_OVERLOADED,
+    MOTE_TIMEOUT,
+    MOTE_STORAGE_FULL,
+    MOTE_INTERNAL
+} mote_kind;
+
+/* The kind of that failure; whatever is wrong with a value of key-value data is MOTE_INTERNAL. */
+mote_kind mote_error_kind(void);
+
 /* ---- Data that outlives a call, shared by the functions of an app; needs allow.keyvalue = true ---- */
 
 /* A name space of keys, until it is closed. */

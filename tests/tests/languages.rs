@@ -37,6 +37,16 @@ use doors::Door;
 use step::Step;
 
 #[test]
+fn rust() {
+    check("rust");
+}
+
+#[test]
+fn c() {
+    check("c");
+}
+
+#[test]
 fn go() {
     check("go");
 }
@@ -65,7 +75,7 @@ fn every_folder_is_a_test() {
         .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
         .collect();
     languages.sort();
-    assert_eq!(languages, ["go", "javascript", "python", "typescript"]);
+    assert_eq!(languages, ["c", "go", "javascript", "python", "rust", "typescript"]);
 }
 
 #[test]

@@ -6,84 +6,57 @@
 //   * pub-export-macro
 #[doc(hidden)]
 #[allow(non_snake_case, unused_unsafe)]
-pub unsafe fn _export_handle_cabi<T_: Guest>(arg0: *mut u8, arg1: usize) -> *mut u8 {
-    unsafe {
-        #[cfg(target_arch = "wasm32")]
-        _rt::run_ctors_once();
-        let result1 = {
-            let len0 = arg1;
-            T_::handle(<_ as From<_rt::Vec<_>>>::from(_rt::Vec::from_raw_parts(
-                arg0.cast(),
-                len0,
-                len0,
-            )))
-        };
-        let ptr2 = (&raw mut _RET_AREA.0).cast::<u8>();
-        match result1 {
-            Ok(e) => {
-                *ptr2.add(0).cast::<u8>() = (0i32) as u8;
-                let vec3 = <_ as Into<_rt::Vec<_>>>::into(e).into_boxed_slice();
-                let ptr3 = vec3.as_ptr().cast::<u8>();
-                let len3 = vec3.len();
-                ::core::mem::forget(vec3);
-                *ptr2
-                    .add(2 * ::core::mem::size_of::<*const u8>())
-                    .cast::<usize>() = len3;
-                *ptr2
-                    .add(::core::mem::size_of::<*const u8>())
-                    .cast::<*mut u8>() = ptr3.cast_mut();
-            }
-            Err(e) => {
-                *ptr2.add(0).cast::<u8>() = (1i32) as u8;
-                let vec4 = (e.into_bytes()).into_boxed_slice();
-                let ptr4 = vec4.as_ptr().cast::<u8>();
-                let len4 = vec4.len();
-                ::core::mem::forget(vec4);
-                *ptr2
-                    .add(2 * ::core::mem::size_of::<*const u8>())
-                    .cast::<usize>() = len4;
-                *ptr2
-                    .add(::core::mem::size_of::<*const u8>())
-                    .cast::<*mut u8>() = ptr4.cast_mut();
-            }
-        };
-        ptr2
-    }
-}
+pub unsafe fn _export_handle_cabi<T_: Guest>(arg0: *mut u8,arg1: usize,) -> *mut u8 { unsafe {#[cfg(target_arch="wasm32")]
+_rt::run_ctors_once();let result1 = {
+  let len0 = arg1;
+  T_::handle(<_ as From<_rt::Vec<_>>>::from(_rt::Vec::from_raw_parts(arg0.cast(), len0, len0)))
+};
+let ptr2 = (&raw mut _RET_AREA.0).cast::<u8>();
+match result1 {
+  Ok(e) => { {
+    *ptr2.add(0).cast::<u8>() = (0i32) as u8;
+    let vec3 = <_ as Into<_rt::Vec<_>>>::into(e).into_boxed_slice();
+    let ptr3 = vec3.as_ptr().cast::<u8>();
+    let len3 = vec3.len();
+    ::core::mem::forget(vec3);
+    *ptr2.add(2*::core::mem::size_of::<*const u8>()).cast::<usize>() = len3;
+    *ptr2.add(::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr3.cast_mut();
+  } },
+  Err(e) => { {
+    *ptr2.add(0).cast::<u8>() = (1i32) as u8;
+    let vec4 = (e.into_bytes()).into_boxed_slice();
+    let ptr4 = vec4.as_ptr().cast::<u8>();
+    let len4 = vec4.len();
+    ::core::mem::forget(vec4);
+    *ptr2.add(2*::core::mem::size_of::<*const u8>()).cast::<usize>() = len4;
+    *ptr2.add(::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr4.cast_mut();
+  } },
+};ptr2
+} }
 #[doc(hidden)]
 #[allow(non_snake_case)]
-pub unsafe fn __post_return_handle<T_: Guest>(arg0: *mut u8) {
-    unsafe {
-        let l0 = i32::from(*arg0.add(0).cast::<u8>());
-        match l0 {
-            0 => {
-                let l1 = *arg0
-                    .add(::core::mem::size_of::<*const u8>())
-                    .cast::<*mut u8>();
-                let l2 = *arg0
-                    .add(2 * ::core::mem::size_of::<*const u8>())
-                    .cast::<usize>();
-                let base3 = l1;
-                let len3 = l2;
-                _rt::cabi_dealloc(base3, len3 * 1, 1);
-            }
-            _ => {
-                let l4 = *arg0
-                    .add(::core::mem::size_of::<*const u8>())
-                    .cast::<*mut u8>();
-                let l5 = *arg0
-                    .add(2 * ::core::mem::size_of::<*const u8>())
-                    .cast::<usize>();
-                _rt::cabi_dealloc(l4, l5, 1);
-            }
-        }
-    }
-}
+pub unsafe fn __post_return_handle<T_: Guest>(arg0: *mut u8,) { unsafe {
+  let l0 = i32::from(*arg0.add(0).cast::<u8>());
+  match l0 {
+    0 => {
+      let l1 = *arg0.add(::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+      let l2 = *arg0.add(2*::core::mem::size_of::<*const u8>()).cast::<usize>();
+      let base3 = l1;
+      let len3 = l2;
+      _rt::cabi_dealloc(base3, len3 * 1, 1);
+    },
+    _ => {
+      let l4 = *arg0.add(::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+      let l5 = *arg0.add(2*::core::mem::size_of::<*const u8>()).cast::<usize>();
+      _rt::cabi_dealloc(l4, l5, 1);
+    },
+  }
+} }
 pub trait Guest {
-    /// Serves one call. `ok` is the body of the reply; `err` says why the function could not
-    /// answer: the caller gets status 500 with that text, and it is logged.
-    #[allow(async_fn_in_trait)]
-    fn handle(body: _rt::Vec<u8>) -> Result<_rt::Vec<u8>, _rt::String>;
+  /// Serves one call. `ok` is the body of the reply; `err` says why the function could not
+  /// answer: the caller gets status 500 with that text, and it is logged.
+  #[allow(async_fn_in_trait)]
+  fn handle(body: _rt::Vec::<u8>,) -> Result<_rt::Vec::<u8>,_rt::String>;
 }
 #[doc(hidden)]
 #[macro_export]
@@ -103,2977 +76,2394 @@ macro_rules! __export_world_function_cabi{
 #[doc(hidden)]
 pub use __export_world_function_cabi;
 
-#[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-#[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-struct _RetArea([::core::mem::MaybeUninit<u8>; 3 * ::core::mem::size_of::<*const u8>()]);
-static mut _RET_AREA: _RetArea =
-    _RetArea([::core::mem::MaybeUninit::uninit(); 3 * ::core::mem::size_of::<*const u8>()]);
+#[cfg_attr(target_pointer_width="64", repr(align(8)))]
+#[cfg_attr(target_pointer_width="32", repr(align(4)))]
+struct _RetArea([::core::mem::MaybeUninit::<u8>; 3*::core::mem::size_of::<*const u8>()]);
+static mut _RET_AREA: _RetArea = _RetArea([::core::mem::MaybeUninit::uninit(); 3*::core::mem::size_of::<*const u8>()]);
 #[allow(dead_code, clippy::all)]
 pub mod mote {
-    pub mod function {
-        /// What a function may ask about the call it serves.
-        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
-        pub mod request {
-            #[used]
-            #[doc(hidden)]
-            static __FORCE_SECTION_REF: fn() =
-                super::super::super::__link_custom_section_describing_imports;
+  pub mod function {
+    /// What a function may ask about the call it serves.
+    #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+    pub mod request {
+      #[used]
+      #[doc(hidden)]
+      static __FORCE_SECTION_REF: fn() =
+      super::super::super::__link_custom_section_describing_imports;
+      
+      use super::super::super::_rt;
+      #[allow(unused_unsafe, clippy::all)]
+      /// `GET`, `POST`, …; a CoAP method appears under its HTTP name, `FETCH` and `IPATCH` as they are.
+      #[allow(async_fn_in_trait)]
+      pub fn method() -> _rt::String{
+        unsafe {
 
-            use super::super::super::_rt;
-            #[allow(unused_unsafe, clippy::all)]
-            /// `GET`, `POST`, …; a CoAP method appears under its HTTP name, `FETCH` and `IPATCH` as they are.
-            #[allow(async_fn_in_trait)]
-            pub fn method() -> _rt::String {
-                unsafe {
-                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                    struct RetArea(
-                        [::core::mem::MaybeUninit<u8>; 2 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let mut ret_area = RetArea(
-                        [::core::mem::MaybeUninit::uninit();
-                            2 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "mote:function/request@0.1.1")]
-                    unsafe extern "C" {
-                        #[link_name = "method"]
-                        fn wit_import1(_: *mut u8);
-                    }
+          #[cfg_attr(target_pointer_width="64", repr(align(8)))]
+          #[cfg_attr(target_pointer_width="32", repr(align(4)))]
+          struct RetArea([::core::mem::MaybeUninit::<u8>; 2*::core::mem::size_of::<*const u8>()]);
+          let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 2*::core::mem::size_of::<*const u8>()]);
+          let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+          #[cfg(target_arch = "wasm32")]
+          #[link(wasm_import_module = "mote:function/request@0.1.1")]
+          unsafe extern "C" {
+            #[link_name = "method"]
+            fn wit_import1(_: *mut u8, );
+          }
 
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import1(_: *mut u8) {
-                        unreachable!()
-                    }
-                    wit_import1(ptr0);
-                    let l2 = *ptr0.add(0).cast::<*mut u8>();
-                    let l3 = *ptr0
-                        .add(::core::mem::size_of::<*const u8>())
-                        .cast::<usize>();
-                    let len4 = l3;
-                    let bytes4 = _rt::Vec::from_raw_parts(l2.cast(), len4, len4);
-                    let result5 = _rt::string_lift(bytes4);
-                    result5
-                }
-            }
-            #[allow(unused_unsafe, clippy::all)]
-            /// What follows the function's name in the path: empty, or starting with `/`.
-            #[allow(async_fn_in_trait)]
-            pub fn path() -> _rt::String {
-                unsafe {
-                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                    struct RetArea(
-                        [::core::mem::MaybeUninit<u8>; 2 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let mut ret_area = RetArea(
-                        [::core::mem::MaybeUninit::uninit();
-                            2 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "mote:function/request@0.1.1")]
-                    unsafe extern "C" {
-                        #[link_name = "path"]
-                        fn wit_import1(_: *mut u8);
-                    }
-
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import1(_: *mut u8) {
-                        unreachable!()
-                    }
-                    wit_import1(ptr0);
-                    let l2 = *ptr0.add(0).cast::<*mut u8>();
-                    let l3 = *ptr0
-                        .add(::core::mem::size_of::<*const u8>())
-                        .cast::<usize>();
-                    let len4 = l3;
-                    let bytes4 = _rt::Vec::from_raw_parts(l2.cast(), len4, len4);
-                    let result5 = _rt::string_lift(bytes4);
-                    result5
-                }
-            }
-            #[allow(unused_unsafe, clippy::all)]
-            /// The query without its question mark, when there is one.
-            #[allow(async_fn_in_trait)]
-            pub fn query() -> Option<_rt::String> {
-                unsafe {
-                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                    struct RetArea(
-                        [::core::mem::MaybeUninit<u8>; 3 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let mut ret_area = RetArea(
-                        [::core::mem::MaybeUninit::uninit();
-                            3 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "mote:function/request@0.1.1")]
-                    unsafe extern "C" {
-                        #[link_name = "query"]
-                        fn wit_import1(_: *mut u8);
-                    }
-
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import1(_: *mut u8) {
-                        unreachable!()
-                    }
-                    wit_import1(ptr0);
-                    let l2 = i32::from(*ptr0.add(0).cast::<u8>());
-                    let result6 = match l2 {
-                        0 => None,
-                        1 => {
-                            let e = {
-                                let l3 = *ptr0
-                                    .add(::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>();
-                                let l4 = *ptr0
-                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>();
-                                let len5 = l4;
-                                let bytes5 = _rt::Vec::from_raw_parts(l3.cast(), len5, len5);
-
-                                _rt::string_lift(bytes5)
-                            };
-                            Some(e)
-                        }
-                        _ => _rt::invalid_enum_discriminant(),
-                    };
-                    result6
-                }
-            }
-            #[allow(unused_unsafe, clippy::all)]
-            /// The first value of a header, by its case-insensitive name; CoAP options appear under the
-            /// header they map to (`content-type`, `accept`, `etag`).
-            #[allow(async_fn_in_trait)]
-            pub fn header(name: &str) -> Option<_rt::String> {
-                unsafe {
-                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                    struct RetArea(
-                        [::core::mem::MaybeUninit<u8>; 3 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let mut ret_area = RetArea(
-                        [::core::mem::MaybeUninit::uninit();
-                            3 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let vec0 = name;
-                    let ptr0 = vec0.as_ptr().cast::<u8>();
-                    let len0 = vec0.len();
-                    let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "mote:function/request@0.1.1")]
-                    unsafe extern "C" {
-                        #[link_name = "header"]
-                        fn wit_import2(_: *mut u8, _: usize, _: *mut u8);
-                    }
-
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import2(_: *mut u8, _: usize, _: *mut u8) {
-                        unreachable!()
-                    }
-                    wit_import2(ptr0.cast_mut(), len0, ptr1);
-                    let l3 = i32::from(*ptr1.add(0).cast::<u8>());
-                    let result7 = match l3 {
-                        0 => None,
-                        1 => {
-                            let e = {
-                                let l4 = *ptr1
-                                    .add(::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>();
-                                let l5 = *ptr1
-                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>();
-                                let len6 = l5;
-                                let bytes6 = _rt::Vec::from_raw_parts(l4.cast(), len6, len6);
-
-                                _rt::string_lift(bytes6)
-                            };
-                            Some(e)
-                        }
-                        _ => _rt::invalid_enum_discriminant(),
-                    };
-                    result7
-                }
-            }
-            #[allow(unused_unsafe, clippy::all)]
-            /// Every header, in the order it arrived, names in lower case.
-            #[allow(async_fn_in_trait)]
-            pub fn headers() -> _rt::Vec<(_rt::String, _rt::String)> {
-                unsafe {
-                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                    struct RetArea(
-                        [::core::mem::MaybeUninit<u8>; 2 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let mut ret_area = RetArea(
-                        [::core::mem::MaybeUninit::uninit();
-                            2 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "mote:function/request@0.1.1")]
-                    unsafe extern "C" {
-                        #[link_name = "headers"]
-                        fn wit_import1(_: *mut u8);
-                    }
-
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import1(_: *mut u8) {
-                        unreachable!()
-                    }
-                    wit_import1(ptr0);
-                    let l2 = *ptr0.add(0).cast::<*mut u8>();
-                    let l3 = *ptr0
-                        .add(::core::mem::size_of::<*const u8>())
-                        .cast::<usize>();
-                    let base10 = l2;
-                    let len10 = l3;
-                    let mut result10 = _rt::Vec::with_capacity(len10);
-                    for i in 0..len10 {
-                        let base = base10.add(i * (4 * ::core::mem::size_of::<*const u8>()));
-                        let e10 = {
-                            let l4 = *base.add(0).cast::<*mut u8>();
-                            let l5 = *base
-                                .add(::core::mem::size_of::<*const u8>())
-                                .cast::<usize>();
-                            let len6 = l5;
-                            let bytes6 = _rt::Vec::from_raw_parts(l4.cast(), len6, len6);
-                            let l7 = *base
-                                .add(2 * ::core::mem::size_of::<*const u8>())
-                                .cast::<*mut u8>();
-                            let l8 = *base
-                                .add(3 * ::core::mem::size_of::<*const u8>())
-                                .cast::<usize>();
-                            let len9 = l8;
-                            let bytes9 = _rt::Vec::from_raw_parts(l7.cast(), len9, len9);
-
-                            (_rt::string_lift(bytes6), _rt::string_lift(bytes9))
-                        };
-                        result10.push(e10);
-                    }
-                    _rt::cabi_dealloc(
-                        base10,
-                        len10 * (4 * ::core::mem::size_of::<*const u8>()),
-                        ::core::mem::size_of::<*const u8>(),
-                    );
-                    let result11 = result10;
-                    result11
-                }
-            }
-            #[allow(unused_unsafe, clippy::all)]
-            /// The id of this call, as it appears in logs and in the `Mote-Call-Id` header.
-            #[allow(async_fn_in_trait)]
-            pub fn id() -> _rt::String {
-                unsafe {
-                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                    struct RetArea(
-                        [::core::mem::MaybeUninit<u8>; 2 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let mut ret_area = RetArea(
-                        [::core::mem::MaybeUninit::uninit();
-                            2 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "mote:function/request@0.1.1")]
-                    unsafe extern "C" {
-                        #[link_name = "id"]
-                        fn wit_import1(_: *mut u8);
-                    }
-
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import1(_: *mut u8) {
-                        unreachable!()
-                    }
-                    wit_import1(ptr0);
-                    let l2 = *ptr0.add(0).cast::<*mut u8>();
-                    let l3 = *ptr0
-                        .add(::core::mem::size_of::<*const u8>())
-                        .cast::<usize>();
-                    let len4 = l3;
-                    let bytes4 = _rt::Vec::from_raw_parts(l2.cast(), len4, len4);
-                    let result5 = _rt::string_lift(bytes4);
-                    result5
-                }
-            }
+          #[cfg(not(target_arch = "wasm32"))]
+          unsafe extern "C" fn wit_import1(_: *mut u8, ) { unreachable!() }
+          wit_import1(ptr0);
+          let l2 = *ptr0.add(0).cast::<*mut u8>();
+          let l3 = *ptr0.add(::core::mem::size_of::<*const u8>()).cast::<usize>();
+          let len4 = l3;
+          let bytes4 = _rt::Vec::from_raw_parts(l2.cast(), len4, len4);
+          let result5 = _rt::string_lift(bytes4);
+          result5
         }
+      }
+      #[allow(unused_unsafe, clippy::all)]
+      /// What follows the function's name in the path: empty, or starting with `/`.
+      #[allow(async_fn_in_trait)]
+      pub fn path() -> _rt::String{
+        unsafe {
 
-        /// What a function may say about its reply besides the body.
-        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
-        pub mod response {
-            #[used]
-            #[doc(hidden)]
-            static __FORCE_SECTION_REF: fn() =
-                super::super::super::__link_custom_section_describing_imports;
+          #[cfg_attr(target_pointer_width="64", repr(align(8)))]
+          #[cfg_attr(target_pointer_width="32", repr(align(4)))]
+          struct RetArea([::core::mem::MaybeUninit::<u8>; 2*::core::mem::size_of::<*const u8>()]);
+          let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 2*::core::mem::size_of::<*const u8>()]);
+          let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+          #[cfg(target_arch = "wasm32")]
+          #[link(wasm_import_module = "mote:function/request@0.1.1")]
+          unsafe extern "C" {
+            #[link_name = "path"]
+            fn wit_import1(_: *mut u8, );
+          }
 
-            use super::super::super::_rt;
-            #[allow(unused_unsafe, clippy::all)]
-            /// Sets the status, 200 when never called. A value outside 200–599 traps.
-            #[allow(async_fn_in_trait)]
-            pub fn set_status(status: u16) -> () {
-                unsafe {
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "mote:function/response@0.1.1")]
-                    unsafe extern "C" {
-                        #[link_name = "set-status"]
-                        fn wit_import0(_: i32);
-                    }
-
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import0(_: i32) {
-                        unreachable!()
-                    }
-                    wit_import0(_rt::as_i32(&status));
-                }
-            }
-            #[allow(unused_unsafe, clippy::all)]
-            /// Adds a header. An invalid name or value, or one that belongs to the connection, traps.
-            #[allow(async_fn_in_trait)]
-            pub fn set_header(name: &str, value: &str) -> () {
-                unsafe {
-                    let vec0 = name;
-                    let ptr0 = vec0.as_ptr().cast::<u8>();
-                    let len0 = vec0.len();
-                    let vec1 = value;
-                    let ptr1 = vec1.as_ptr().cast::<u8>();
-                    let len1 = vec1.len();
-
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "mote:function/response@0.1.1")]
-                    unsafe extern "C" {
-                        #[link_name = "set-header"]
-                        fn wit_import2(_: *mut u8, _: usize, _: *mut u8, _: usize);
-                    }
-
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import2(_: *mut u8, _: usize, _: *mut u8, _: usize) {
-                        unreachable!()
-                    }
-                    wit_import2(ptr0.cast_mut(), len0, ptr1.cast_mut(), len1);
-                }
-            }
-            #[allow(unused_unsafe, clippy::all)]
-            /// Makes this reply the published value of the called path and query: what observers of the
-            /// function are shown from now on. Needs `observable = true`, otherwise it has no effect and
-            /// is logged once.
-            #[allow(async_fn_in_trait)]
-            pub fn publish() -> () {
-                unsafe {
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "mote:function/response@0.1.1")]
-                    unsafe extern "C" {
-                        #[link_name = "publish"]
-                        fn wit_import0();
-                    }
-
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import0() {
-                        unreachable!()
-                    }
-                    wit_import0();
-                }
-            }
+          #[cfg(not(target_arch = "wasm32"))]
+          unsafe extern "C" fn wit_import1(_: *mut u8, ) { unreachable!() }
+          wit_import1(ptr0);
+          let l2 = *ptr0.add(0).cast::<*mut u8>();
+          let l3 = *ptr0.add(::core::mem::size_of::<*const u8>()).cast::<usize>();
+          let len4 = l3;
+          let bytes4 = _rt::Vec::from_raw_parts(l2.cast(), len4, len4);
+          let result5 = _rt::string_lift(bytes4);
+          result5
         }
+      }
+      #[allow(unused_unsafe, clippy::all)]
+      /// The query without its question mark, when there is one.
+      #[allow(async_fn_in_trait)]
+      pub fn query() -> Option<_rt::String>{
+        unsafe {
 
-        /// Lines for the function's log. Bounded per call; what is over the bound is counted and dropped.
-        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
-        pub mod log {
-            #[used]
-            #[doc(hidden)]
-            static __FORCE_SECTION_REF: fn() =
-                super::super::super::__link_custom_section_describing_imports;
+          #[cfg_attr(target_pointer_width="64", repr(align(8)))]
+          #[cfg_attr(target_pointer_width="32", repr(align(4)))]
+          struct RetArea([::core::mem::MaybeUninit::<u8>; 3*::core::mem::size_of::<*const u8>()]);
+          let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 3*::core::mem::size_of::<*const u8>()]);
+          let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+          #[cfg(target_arch = "wasm32")]
+          #[link(wasm_import_module = "mote:function/request@0.1.1")]
+          unsafe extern "C" {
+            #[link_name = "query"]
+            fn wit_import1(_: *mut u8, );
+          }
 
-            /// How important a line is.
-            #[repr(u8)]
-            #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
-            pub enum Level {
-                Trace,
-                Debug,
-                Info,
-                Warn,
-                Error,
+          #[cfg(not(target_arch = "wasm32"))]
+          unsafe extern "C" fn wit_import1(_: *mut u8, ) { unreachable!() }
+          wit_import1(ptr0);
+          let l2 = i32::from(*ptr0.add(0).cast::<u8>());
+          let result6 = match l2 {
+            0 => None,
+            1 => {
+              let e = {
+                let l3 = *ptr0.add(::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                let l4 = *ptr0.add(2*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                let len5 = l4;
+                let bytes5 = _rt::Vec::from_raw_parts(l3.cast(), len5, len5);
+
+                _rt::string_lift(bytes5)
+              };
+              Some(e)
             }
-            impl ::core::fmt::Debug for Level {
-                fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                    match self {
-                        Level::Trace => f.debug_tuple("Level::Trace").finish(),
-                        Level::Debug => f.debug_tuple("Level::Debug").finish(),
-                        Level::Info => f.debug_tuple("Level::Info").finish(),
-                        Level::Warn => f.debug_tuple("Level::Warn").finish(),
-                        Level::Error => f.debug_tuple("Level::Error").finish(),
-                    }
-                }
-            }
-
-            impl Level {
-                #[doc(hidden)]
-                pub unsafe fn _lift(val: u8) -> Level {
-                    if !cfg!(debug_assertions) {
-                        return unsafe { ::core::mem::transmute(val) };
-                    }
-
-                    match val {
-                        0 => Level::Trace,
-                        1 => Level::Debug,
-                        2 => Level::Info,
-                        3 => Level::Warn,
-                        4 => Level::Error,
-
-                        _ => panic!("invalid enum discriminant"),
-                    }
-                }
-            }
-
-            #[allow(unused_unsafe, clippy::all)]
-            /// Writes one line.
-            #[allow(async_fn_in_trait)]
-            pub fn log(level: Level, message: &str) -> () {
-                unsafe {
-                    let vec0 = message;
-                    let ptr0 = vec0.as_ptr().cast::<u8>();
-                    let len0 = vec0.len();
-
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "mote:function/log@0.1.1")]
-                    unsafe extern "C" {
-                        #[link_name = "log"]
-                        fn wit_import1(_: i32, _: *mut u8, _: usize);
-                    }
-
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import1(_: i32, _: *mut u8, _: usize) {
-                        unreachable!()
-                    }
-                    wit_import1(level.clone() as i32, ptr0.cast_mut(), len0);
-                }
-            }
+            _ => _rt::invalid_enum_discriminant(),
+          };
+          result6
         }
+      }
+      #[allow(unused_unsafe, clippy::all)]
+      /// The first value of a header, by its case-insensitive name; CoAP options appear under the
+      /// header they map to (`content-type`, `accept`, `etag`).
+      #[allow(async_fn_in_trait)]
+      pub fn header(name: &str,) -> Option<_rt::String>{
+        unsafe {
 
-        /// Calls of other functions of the same app.
-        ///
-        /// The callee runs in its own memory and under its own limits, and the node counts, bounds and logs
-        /// the call like one that came from outside. It has at most the time that is left to the caller, and
-        /// ends with it. Calls nest at most 16 deep. A callee that runs as many calls as it may is waited
-        /// for, unless it may be waiting for this call itself: that is `overloaded` at once. No CPU time is
-        /// charged for waiting.
-        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
-        pub mod call {
-            #[used]
-            #[doc(hidden)]
-            static __FORCE_SECTION_REF: fn() =
-                super::super::super::__link_custom_section_describing_imports;
+          #[cfg_attr(target_pointer_width="64", repr(align(8)))]
+          #[cfg_attr(target_pointer_width="32", repr(align(4)))]
+          struct RetArea([::core::mem::MaybeUninit::<u8>; 3*::core::mem::size_of::<*const u8>()]);
+          let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 3*::core::mem::size_of::<*const u8>()]);
+          let vec0 = name;
+          let ptr0 = vec0.as_ptr().cast::<u8>();
+          let len0 = vec0.len();
+          let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
+          #[cfg(target_arch = "wasm32")]
+          #[link(wasm_import_module = "mote:function/request@0.1.1")]
+          unsafe extern "C" {
+            #[link_name = "header"]
+            fn wit_import2(_: *mut u8, _: usize, _: *mut u8, );
+          }
 
-            use super::super::super::_rt;
-            /// What is asked of a sibling.
-            #[derive(Clone)]
-            pub struct Request {
-                /// Its name: `resize`, or `resize.home` when the app is `home`, the caller's own. Another
-                /// app is `forbidden`, a name that nobody has `not-found`.
-                pub function: _rt::String,
-                /// `GET`, `POST`, …
-                pub method: _rt::String,
-                /// Path and query after the function's name: empty, or starting with `/` or `?`.
-                pub target: _rt::String,
-                /// At most 32 KiB, 32 bytes counted for each header beside its name and value. Headers that
-                /// belong to a connection (`connection`, `content-length`, …) are `bad-request`.
-                pub headers: _rt::Vec<(_rt::String, _rt::String)>,
-                /// At most what the callee's `body` allows; more is `too-large`.
-                pub body: _rt::Vec<u8>,
+          #[cfg(not(target_arch = "wasm32"))]
+          unsafe extern "C" fn wit_import2(_: *mut u8, _: usize, _: *mut u8, ) { unreachable!() }
+          wit_import2(ptr0.cast_mut(), len0, ptr1);
+          let l3 = i32::from(*ptr1.add(0).cast::<u8>());
+          let result7 = match l3 {
+            0 => None,
+            1 => {
+              let e = {
+                let l4 = *ptr1.add(::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                let l5 = *ptr1.add(2*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                let len6 = l5;
+                let bytes6 = _rt::Vec::from_raw_parts(l4.cast(), len6, len6);
+
+                _rt::string_lift(bytes6)
+              };
+              Some(e)
             }
-            impl ::core::fmt::Debug for Request {
-                fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                    f.debug_struct("Request")
-                        .field("function", &self.function)
-                        .field("method", &self.method)
-                        .field("target", &self.target)
-                        .field("headers", &self.headers)
-                        .field("body", &self.body)
-                        .finish()
-                }
-            }
-            /// What it answered. Its own 5xx is a reply, not an error.
-            #[derive(Clone)]
-            pub struct Reply {
-                pub status: u16,
-                /// In the order they were set, names in lower case.
-                pub headers: _rt::Vec<(_rt::String, _rt::String)>,
-                /// The whole body, however the callee sent it; bounded by the callee's `body`.
-                pub body: _rt::Vec<u8>,
-            }
-            impl ::core::fmt::Debug for Reply {
-                fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                    f.debug_struct("Reply")
-                        .field("status", &self.status)
-                        .field("headers", &self.headers)
-                        .field("body", &self.body)
-                        .finish()
-                }
-            }
-            /// Why there is no reply: the platform's own kinds of failure.
-            #[repr(u8)]
-            #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
-            pub enum ErrorKind {
-                /// The request makes no sense; also calls that nest too deep.
-                BadRequest,
-                /// Not allowed: a function of another app.
-                Forbidden,
-                /// There is no such function.
-                NotFound,
-                /// The request is larger than the callee takes.
-                TooLarge,
-                /// The callee's queue is full.
-                Throttled,
-                /// The callee trapped, exited, or answered something invalid.
-                FunctionFailed,
-                /// The node has no room, or waiting for it could last for ever.
-                Overloaded,
-                /// The time of the callee, or of this call, was used up.
-                Timeout,
-                /// The disk or a quota is full.
-                StorageFull,
-                /// A bug in the node.
-                Internal,
-            }
-            impl ::core::fmt::Debug for ErrorKind {
-                fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                    match self {
-                        ErrorKind::BadRequest => f.debug_tuple("ErrorKind::BadRequest").finish(),
-                        ErrorKind::Forbidden => f.debug_tuple("ErrorKind::Forbidden").finish(),
-                        ErrorKind::NotFound => f.debug_tuple("ErrorKind::NotFound").finish(),
-                        ErrorKind::TooLarge => f.debug_tuple("ErrorKind::TooLarge").finish(),
-                        ErrorKind::Throttled => f.debug_tuple("ErrorKind::Throttled").finish(),
-                        ErrorKind::FunctionFailed => {
-                            f.debug_tuple("ErrorKind::FunctionFailed").finish()
-                        }
-                        ErrorKind::Overloaded => f.debug_tuple("ErrorKind::Overloaded").finish(),
-                        ErrorKind::Timeout => f.debug_tuple("ErrorKind::Timeout").finish(),
-                        ErrorKind::StorageFull => f.debug_tuple("ErrorKind::StorageFull").finish(),
-                        ErrorKind::Internal => f.debug_tuple("ErrorKind::Internal").finish(),
-                    }
-                }
-            }
-
-            impl ErrorKind {
-                #[doc(hidden)]
-                pub unsafe fn _lift(val: u8) -> ErrorKind {
-                    if !cfg!(debug_assertions) {
-                        return unsafe { ::core::mem::transmute(val) };
-                    }
-
-                    match val {
-                        0 => ErrorKind::BadRequest,
-                        1 => ErrorKind::Forbidden,
-                        2 => ErrorKind::NotFound,
-                        3 => ErrorKind::TooLarge,
-                        4 => ErrorKind::Throttled,
-                        5 => ErrorKind::FunctionFailed,
-                        6 => ErrorKind::Overloaded,
-                        7 => ErrorKind::Timeout,
-                        8 => ErrorKind::StorageFull,
-                        9 => ErrorKind::Internal,
-
-                        _ => panic!("invalid enum discriminant"),
-                    }
-                }
-            }
-
-            /// A failure, with words for people.
-            #[derive(Clone)]
-            pub struct Error {
-                pub kind: ErrorKind,
-                pub message: _rt::String,
-            }
-            impl ::core::fmt::Debug for Error {
-                fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                    f.debug_struct("Error")
-                        .field("kind", &self.kind)
-                        .field("message", &self.message)
-                        .finish()
-                }
-            }
-            impl ::core::fmt::Display for Error {
-                fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                    write!(f, "{:?}", self)
-                }
-            }
-            impl ::core::error::Error for Error {}
-            /// A call that was started. Dropping it ends the call, and so does the end of this one.
-
-            #[derive(Debug)]
-            #[repr(transparent)]
-            pub struct Pending {
-                handle: _rt::Resource<Pending>,
-            }
-
-            impl Pending {
-                #[doc(hidden)]
-                pub unsafe fn from_handle(handle: u32) -> Self {
-                    Self {
-                        handle: unsafe { _rt::Resource::from_handle(handle) },
-                    }
-                }
-
-                #[doc(hidden)]
-                pub fn take_handle(&self) -> u32 {
-                    _rt::Resource::take_handle(&self.handle)
-                }
-
-                #[doc(hidden)]
-                pub fn handle(&self) -> u32 {
-                    _rt::Resource::handle(&self.handle)
-                }
-            }
-
-            unsafe impl _rt::WasmResource for Pending {
-                #[inline]
-                unsafe fn drop(_handle: u32) {
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "mote:function/call@0.1.1")]
-                    unsafe extern "C" {
-                        #[link_name = "[resource-drop]pending"]
-                        fn drop(_: i32);
-                    }
-
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn drop(_: i32) {
-                        unreachable!()
-                    }
-
-                    unsafe {
-                        drop(_handle as i32);
-                    }
-                }
-            }
-
-            impl Pending {
-                #[allow(unused_unsafe, clippy::all)]
-                /// Waits for the reply. Can be asked once; a second time is `bad-request`.
-                #[allow(async_fn_in_trait)]
-                pub fn wait(&self) -> Result<Reply, Error> {
-                    unsafe {
-                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                        struct RetArea(
-                            [::core::mem::MaybeUninit<u8>; 6 * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let mut ret_area = RetArea(
-                            [::core::mem::MaybeUninit::uninit();
-                                6 * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "mote:function/call@0.1.1")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]pending.wait"]
-                            fn wit_import1(_: i32, _: *mut u8);
-                        }
-
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import1(_: i32, _: *mut u8) {
-                            unreachable!()
-                        }
-                        wit_import1((self).handle() as i32, ptr0);
-                        let l2 = i32::from(*ptr0.add(0).cast::<u8>());
-                        let result20 = match l2 {
-                            0 => {
-                                let e = {
-                                    let l3 = i32::from(
-                                        *ptr0
-                                            .add(::core::mem::size_of::<*const u8>())
-                                            .cast::<u16>(),
-                                    );
-                                    let l4 = *ptr0
-                                        .add(2 * ::core::mem::size_of::<*const u8>())
-                                        .cast::<*mut u8>();
-                                    let l5 = *ptr0
-                                        .add(3 * ::core::mem::size_of::<*const u8>())
-                                        .cast::<usize>();
-                                    let base12 = l4;
-                                    let len12 = l5;
-                                    let mut result12 = _rt::Vec::with_capacity(len12);
-                                    for i in 0..len12 {
-                                        let base = base12
-                                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
-                                        let e12 = {
-                                            let l6 = *base.add(0).cast::<*mut u8>();
-                                            let l7 = *base
-                                                .add(::core::mem::size_of::<*const u8>())
-                                                .cast::<usize>();
-                                            let len8 = l7;
-                                            let bytes8 =
-                                                _rt::Vec::from_raw_parts(l6.cast(), len8, len8);
-                                            let l9 = *base
-                                                .add(2 * ::core::mem::size_of::<*const u8>())
-                                                .cast::<*mut u8>();
-                                            let l10 = *base
-                                                .add(3 * ::core::mem::size_of::<*const u8>())
-                                                .cast::<usize>();
-                                            let len11 = l10;
-                                            let bytes11 =
-                                                _rt::Vec::from_raw_parts(l9.cast(), len11, len11);
-
-                                            (_rt::string_lift(bytes8), _rt::string_lift(bytes11))
-                                        };
-                                        result12.push(e12);
-                                    }
-                                    _rt::cabi_dealloc(
-                                        base12,
-                                        len12 * (4 * ::core::mem::size_of::<*const u8>()),
-                                        ::core::mem::size_of::<*const u8>(),
-                                    );
-                                    let l13 = *ptr0
-                                        .add(4 * ::core::mem::size_of::<*const u8>())
-                                        .cast::<*mut u8>();
-                                    let l14 = *ptr0
-                                        .add(5 * ::core::mem::size_of::<*const u8>())
-                                        .cast::<usize>();
-                                    let len15 = l14;
-
-                                    Reply {
-                                        status: l3 as u16,
-                                        headers: result12,
-                                        body: <_ as From<_rt::Vec<_>>>::from(
-                                            _rt::Vec::from_raw_parts(l13.cast(), len15, len15),
-                                        ),
-                                    }
-                                };
-                                Ok(e)
-                            }
-                            1 => {
-                                let e = {
-                                    let l16 = i32::from(
-                                        *ptr0.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
-                                    );
-                                    let l17 = *ptr0
-                                        .add(2 * ::core::mem::size_of::<*const u8>())
-                                        .cast::<*mut u8>();
-                                    let l18 = *ptr0
-                                        .add(3 * ::core::mem::size_of::<*const u8>())
-                                        .cast::<usize>();
-                                    let len19 = l18;
-                                    let bytes19 =
-                                        _rt::Vec::from_raw_parts(l17.cast(), len19, len19);
-
-                                    Error {
-                                        kind: ErrorKind::_lift(l16 as u8),
-                                        message: _rt::string_lift(bytes19),
-                                    }
-                                };
-                                Err(e)
-                            }
-                            _ => _rt::invalid_enum_discriminant(),
-                        };
-                        result20
-                    }
-                }
-            }
-            #[allow(unused_unsafe, clippy::all)]
-            /// Calls and waits for the reply.
-            #[allow(async_fn_in_trait)]
-            pub fn invoke(request: &Request) -> Result<Reply, Error> {
-                unsafe {
-                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                    struct RetArea(
-                        [::core::mem::MaybeUninit<u8>; 6 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let mut ret_area = RetArea(
-                        [::core::mem::MaybeUninit::uninit();
-                            6 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let Request {
-                        function: function0,
-                        method: method0,
-                        target: target0,
-                        headers: headers0,
-                        body: body0,
-                    } = request;
-                    let vec1 = function0;
-                    let ptr1 = vec1.as_ptr().cast::<u8>();
-                    let len1 = vec1.len();
-                    let vec2 = method0;
-                    let ptr2 = vec2.as_ptr().cast::<u8>();
-                    let len2 = vec2.len();
-                    let vec3 = target0;
-                    let ptr3 = vec3.as_ptr().cast::<u8>();
-                    let len3 = vec3.len();
-                    let vec7 = headers0;
-                    let len7 = vec7.len();
-                    let layout7 = _rt::alloc::Layout::from_size_align(
-                        vec7.len() * (4 * ::core::mem::size_of::<*const u8>()),
-                        ::core::mem::size_of::<*const u8>(),
-                    )
-                    .unwrap();
-                    let (result7, _cleanup7) = crate::rt::Cleanup::new(layout7);
-                    for (i, e) in vec7.into_iter().enumerate() {
-                        let base = result7.add(i * (4 * ::core::mem::size_of::<*const u8>()));
-                        {
-                            let (t4_0, t4_1) = e;
-                            let vec5 = t4_0;
-                            let ptr5 = vec5.as_ptr().cast::<u8>();
-                            let len5 = vec5.len();
-                            *base
-                                .add(::core::mem::size_of::<*const u8>())
-                                .cast::<usize>() = len5;
-                            *base.add(0).cast::<*mut u8>() = ptr5.cast_mut();
-                            let vec6 = t4_1;
-                            let ptr6 = vec6.as_ptr().cast::<u8>();
-                            let len6 = vec6.len();
-                            *base
-                                .add(3 * ::core::mem::size_of::<*const u8>())
-                                .cast::<usize>() = len6;
-                            *base
-                                .add(2 * ::core::mem::size_of::<*const u8>())
-                                .cast::<*mut u8>() = ptr6.cast_mut();
-                        }
-                    }
-                    let vec8 = body0;
-                    let ptr8 = vec8.as_ptr().cast::<u8>();
-                    let len8 = vec8.len();
-                    let ptr9 = ret_area.0.as_mut_ptr().cast::<u8>();
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "mote:function/call@0.1.1")]
-                    unsafe extern "C" {
-                        #[link_name = "invoke"]
-                        fn wit_import10(
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                        );
-                    }
-
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import10(
-                        _: *mut u8,
-                        _: usize,
-                        _: *mut u8,
-                        _: usize,
-                        _: *mut u8,
-                        _: usize,
-                        _: *mut u8,
-                        _: usize,
-                        _: *mut u8,
-                        _: usize,
-                        _: *mut u8,
-                    ) {
-                        unreachable!()
-                    }
-                    wit_import10(
-                        ptr1.cast_mut(),
-                        len1,
-                        ptr2.cast_mut(),
-                        len2,
-                        ptr3.cast_mut(),
-                        len3,
-                        result7,
-                        len7,
-                        ptr8.cast_mut(),
-                        len8,
-                        ptr9,
-                    );
-                    let l11 = i32::from(*ptr9.add(0).cast::<u8>());
-                    let result29 = match l11 {
-                        0 => {
-                            let e = {
-                                let l12 = i32::from(
-                                    *ptr9.add(::core::mem::size_of::<*const u8>()).cast::<u16>(),
-                                );
-                                let l13 = *ptr9
-                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>();
-                                let l14 = *ptr9
-                                    .add(3 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>();
-                                let base21 = l13;
-                                let len21 = l14;
-                                let mut result21 = _rt::Vec::with_capacity(len21);
-                                for i in 0..len21 {
-                                    let base =
-                                        base21.add(i * (4 * ::core::mem::size_of::<*const u8>()));
-                                    let e21 = {
-                                        let l15 = *base.add(0).cast::<*mut u8>();
-                                        let l16 = *base
-                                            .add(::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        let len17 = l16;
-                                        let bytes17 =
-                                            _rt::Vec::from_raw_parts(l15.cast(), len17, len17);
-                                        let l18 = *base
-                                            .add(2 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>();
-                                        let l19 = *base
-                                            .add(3 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        let len20 = l19;
-                                        let bytes20 =
-                                            _rt::Vec::from_raw_parts(l18.cast(), len20, len20);
-
-                                        (_rt::string_lift(bytes17), _rt::string_lift(bytes20))
-                                    };
-                                    result21.push(e21);
-                                }
-                                _rt::cabi_dealloc(
-                                    base21,
-                                    len21 * (4 * ::core::mem::size_of::<*const u8>()),
-                                    ::core::mem::size_of::<*const u8>(),
-                                );
-                                let l22 = *ptr9
-                                    .add(4 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>();
-                                let l23 = *ptr9
-                                    .add(5 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>();
-                                let len24 = l23;
-
-                                Reply {
-                                    status: l12 as u16,
-                                    headers: result21,
-                                    body: <_ as From<_rt::Vec<_>>>::from(_rt::Vec::from_raw_parts(
-                                        l22.cast(),
-                                        len24,
-                                        len24,
-                                    )),
-                                }
-                            };
-                            Ok(e)
-                        }
-                        1 => {
-                            let e = {
-                                let l25 = i32::from(
-                                    *ptr9.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
-                                );
-                                let l26 = *ptr9
-                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>();
-                                let l27 = *ptr9
-                                    .add(3 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>();
-                                let len28 = l27;
-                                let bytes28 = _rt::Vec::from_raw_parts(l26.cast(), len28, len28);
-
-                                Error {
-                                    kind: ErrorKind::_lift(l25 as u8),
-                                    message: _rt::string_lift(bytes28),
-                                }
-                            };
-                            Err(e)
-                        }
-                        _ => _rt::invalid_enum_discriminant(),
-                    };
-                    result29
-                }
-            }
-            #[allow(unused_unsafe, clippy::all)]
-            /// Begins a call, so that several run at once: at most 64 that were not waited for, one more is
-            /// `overloaded`.
-            #[allow(async_fn_in_trait)]
-            pub fn start(request: &Request) -> Result<Pending, Error> {
-                unsafe {
-                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                    struct RetArea(
-                        [::core::mem::MaybeUninit<u8>; 4 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let mut ret_area = RetArea(
-                        [::core::mem::MaybeUninit::uninit();
-                            4 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let Request {
-                        function: function0,
-                        method: method0,
-                        target: target0,
-                        headers: headers0,
-                        body: body0,
-                    } = request;
-                    let vec1 = function0;
-                    let ptr1 = vec1.as_ptr().cast::<u8>();
-                    let len1 = vec1.len();
-                    let vec2 = method0;
-                    let ptr2 = vec2.as_ptr().cast::<u8>();
-                    let len2 = vec2.len();
-                    let vec3 = target0;
-                    let ptr3 = vec3.as_ptr().cast::<u8>();
-                    let len3 = vec3.len();
-                    let vec7 = headers0;
-                    let len7 = vec7.len();
-                    let layout7 = _rt::alloc::Layout::from_size_align(
-                        vec7.len() * (4 * ::core::mem::size_of::<*const u8>()),
-                        ::core::mem::size_of::<*const u8>(),
-                    )
-                    .unwrap();
-                    let (result7, _cleanup7) = crate::rt::Cleanup::new(layout7);
-                    for (i, e) in vec7.into_iter().enumerate() {
-                        let base = result7.add(i * (4 * ::core::mem::size_of::<*const u8>()));
-                        {
-                            let (t4_0, t4_1) = e;
-                            let vec5 = t4_0;
-                            let ptr5 = vec5.as_ptr().cast::<u8>();
-                            let len5 = vec5.len();
-                            *base
-                                .add(::core::mem::size_of::<*const u8>())
-                                .cast::<usize>() = len5;
-                            *base.add(0).cast::<*mut u8>() = ptr5.cast_mut();
-                            let vec6 = t4_1;
-                            let ptr6 = vec6.as_ptr().cast::<u8>();
-                            let len6 = vec6.len();
-                            *base
-                                .add(3 * ::core::mem::size_of::<*const u8>())
-                                .cast::<usize>() = len6;
-                            *base
-                                .add(2 * ::core::mem::size_of::<*const u8>())
-                                .cast::<*mut u8>() = ptr6.cast_mut();
-                        }
-                    }
-                    let vec8 = body0;
-                    let ptr8 = vec8.as_ptr().cast::<u8>();
-                    let len8 = vec8.len();
-                    let ptr9 = ret_area.0.as_mut_ptr().cast::<u8>();
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "mote:function/call@0.1.1")]
-                    unsafe extern "C" {
-                        #[link_name = "start"]
-                        fn wit_import10(
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                        );
-                    }
-
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import10(
-                        _: *mut u8,
-                        _: usize,
-                        _: *mut u8,
-                        _: usize,
-                        _: *mut u8,
-                        _: usize,
-                        _: *mut u8,
-                        _: usize,
-                        _: *mut u8,
-                        _: usize,
-                        _: *mut u8,
-                    ) {
-                        unreachable!()
-                    }
-                    wit_import10(
-                        ptr1.cast_mut(),
-                        len1,
-                        ptr2.cast_mut(),
-                        len2,
-                        ptr3.cast_mut(),
-                        len3,
-                        result7,
-                        len7,
-                        ptr8.cast_mut(),
-                        len8,
-                        ptr9,
-                    );
-                    let l11 = i32::from(*ptr9.add(0).cast::<u8>());
-                    let result17 = match l11 {
-                        0 => {
-                            let e = {
-                                let l12 =
-                                    *ptr9.add(::core::mem::size_of::<*const u8>()).cast::<i32>();
-
-                                Pending::from_handle(l12 as u32)
-                            };
-                            Ok(e)
-                        }
-                        1 => {
-                            let e = {
-                                let l13 = i32::from(
-                                    *ptr9.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
-                                );
-                                let l14 = *ptr9
-                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>();
-                                let l15 = *ptr9
-                                    .add(3 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>();
-                                let len16 = l15;
-                                let bytes16 = _rt::Vec::from_raw_parts(l14.cast(), len16, len16);
-
-                                Error {
-                                    kind: ErrorKind::_lift(l13 as u8),
-                                    message: _rt::string_lift(bytes16),
-                                }
-                            };
-                            Err(e)
-                        }
-                        _ => _rt::invalid_enum_discriminant(),
-                    };
-                    result17
-                }
-            }
-            #[allow(unused_unsafe, clippy::all)]
-            /// Hands a call over to the node, which runs it on its own, after this one or beside it, and
-            /// gives its id. Its reply goes nowhere; what goes wrong is in the callee's log. The node keeps
-            /// a bounded number of them in memory (`overloaded` beyond that), and they end with the node.
-            #[allow(async_fn_in_trait)]
-            pub fn spawn(request: &Request) -> Result<_rt::String, Error> {
-                unsafe {
-                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                    struct RetArea(
-                        [::core::mem::MaybeUninit<u8>; 4 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let mut ret_area = RetArea(
-                        [::core::mem::MaybeUninit::uninit();
-                            4 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let Request {
-                        function: function0,
-                        method: method0,
-                        target: target0,
-                        headers: headers0,
-                        body: body0,
-                    } = request;
-                    let vec1 = function0;
-                    let ptr1 = vec1.as_ptr().cast::<u8>();
-                    let len1 = vec1.len();
-                    let vec2 = method0;
-                    let ptr2 = vec2.as_ptr().cast::<u8>();
-                    let len2 = vec2.len();
-                    let vec3 = target0;
-                    let ptr3 = vec3.as_ptr().cast::<u8>();
-                    let len3 = vec3.len();
-                    let vec7 = headers0;
-                    let len7 = vec7.len();
-                    let layout7 = _rt::alloc::Layout::from_size_align(
-                        vec7.len() * (4 * ::core::mem::size_of::<*const u8>()),
-                        ::core::mem::size_of::<*const u8>(),
-                    )
-                    .unwrap();
-                    let (result7, _cleanup7) = crate::rt::Cleanup::new(layout7);
-                    for (i, e) in vec7.into_iter().enumerate() {
-                        let base = result7.add(i * (4 * ::core::mem::size_of::<*const u8>()));
-                        {
-                            let (t4_0, t4_1) = e;
-                            let vec5 = t4_0;
-                            let ptr5 = vec5.as_ptr().cast::<u8>();
-                            let len5 = vec5.len();
-                            *base
-                                .add(::core::mem::size_of::<*const u8>())
-                                .cast::<usize>() = len5;
-                            *base.add(0).cast::<*mut u8>() = ptr5.cast_mut();
-                            let vec6 = t4_1;
-                            let ptr6 = vec6.as_ptr().cast::<u8>();
-                            let len6 = vec6.len();
-                            *base
-                                .add(3 * ::core::mem::size_of::<*const u8>())
-                                .cast::<usize>() = len6;
-                            *base
-                                .add(2 * ::core::mem::size_of::<*const u8>())
-                                .cast::<*mut u8>() = ptr6.cast_mut();
-                        }
-                    }
-                    let vec8 = body0;
-                    let ptr8 = vec8.as_ptr().cast::<u8>();
-                    let len8 = vec8.len();
-                    let ptr9 = ret_area.0.as_mut_ptr().cast::<u8>();
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "mote:function/call@0.1.1")]
-                    unsafe extern "C" {
-                        #[link_name = "spawn"]
-                        fn wit_import10(
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                        );
-                    }
-
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import10(
-                        _: *mut u8,
-                        _: usize,
-                        _: *mut u8,
-                        _: usize,
-                        _: *mut u8,
-                        _: usize,
-                        _: *mut u8,
-                        _: usize,
-                        _: *mut u8,
-                        _: usize,
-                        _: *mut u8,
-                    ) {
-                        unreachable!()
-                    }
-                    wit_import10(
-                        ptr1.cast_mut(),
-                        len1,
-                        ptr2.cast_mut(),
-                        len2,
-                        ptr3.cast_mut(),
-                        len3,
-                        result7,
-                        len7,
-                        ptr8.cast_mut(),
-                        len8,
-                        ptr9,
-                    );
-                    let l11 = i32::from(*ptr9.add(0).cast::<u8>());
-                    let result19 = match l11 {
-                        0 => {
-                            let e = {
-                                let l12 = *ptr9
-                                    .add(::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>();
-                                let l13 = *ptr9
-                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>();
-                                let len14 = l13;
-                                let bytes14 = _rt::Vec::from_raw_parts(l12.cast(), len14, len14);
-
-                                _rt::string_lift(bytes14)
-                            };
-                            Ok(e)
-                        }
-                        1 => {
-                            let e = {
-                                let l15 = i32::from(
-                                    *ptr9.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
-                                );
-                                let l16 = *ptr9
-                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>();
-                                let l17 = *ptr9
-                                    .add(3 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>();
-                                let len18 = l17;
-                                let bytes18 = _rt::Vec::from_raw_parts(l16.cast(), len18, len18);
-
-                                Error {
-                                    kind: ErrorKind::_lift(l15 as u8),
-                                    message: _rt::string_lift(bytes18),
-                                }
-                            };
-                            Err(e)
-                        }
-                        _ => _rt::invalid_enum_discriminant(),
-                    };
-                    result19
-                }
-            }
+            _ => _rt::invalid_enum_discriminant(),
+          };
+          result7
         }
+      }
+      #[allow(unused_unsafe, clippy::all)]
+      /// Every header, in the order it arrived, names in lower case.
+      #[allow(async_fn_in_trait)]
+      pub fn headers() -> _rt::Vec::<(_rt::String,_rt::String,)>{
+        unsafe {
+
+          #[cfg_attr(target_pointer_width="64", repr(align(8)))]
+          #[cfg_attr(target_pointer_width="32", repr(align(4)))]
+          struct RetArea([::core::mem::MaybeUninit::<u8>; 2*::core::mem::size_of::<*const u8>()]);
+          let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 2*::core::mem::size_of::<*const u8>()]);
+          let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+          #[cfg(target_arch = "wasm32")]
+          #[link(wasm_import_module = "mote:function/request@0.1.1")]
+          unsafe extern "C" {
+            #[link_name = "headers"]
+            fn wit_import1(_: *mut u8, );
+          }
+
+          #[cfg(not(target_arch = "wasm32"))]
+          unsafe extern "C" fn wit_import1(_: *mut u8, ) { unreachable!() }
+          wit_import1(ptr0);
+          let l2 = *ptr0.add(0).cast::<*mut u8>();
+          let l3 = *ptr0.add(::core::mem::size_of::<*const u8>()).cast::<usize>();
+          let base10 = l2;
+          let len10 = l3;
+          let mut result10 = _rt::Vec::with_capacity(len10);
+          for i in 0..len10 {
+            let base = base10.add(i * (4*::core::mem::size_of::<*const u8>()));
+            let e10 = {
+              let l4 = *base.add(0).cast::<*mut u8>();
+              let l5 = *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>();
+              let len6 = l5;
+              let bytes6 = _rt::Vec::from_raw_parts(l4.cast(), len6, len6);
+              let l7 = *base.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+              let l8 = *base.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+              let len9 = l8;
+              let bytes9 = _rt::Vec::from_raw_parts(l7.cast(), len9, len9);
+
+              (_rt::string_lift(bytes6), _rt::string_lift(bytes9))
+            };
+            result10.push(e10);
+          }
+          _rt::cabi_dealloc(base10, len10 * (4*::core::mem::size_of::<*const u8>()), ::core::mem::size_of::<*const u8>());
+          let result11 = result10;
+          result11
+        }
+      }
+      #[allow(unused_unsafe, clippy::all)]
+      /// The id of this call, as it appears in logs and in the `Mote-Call-Id` header.
+      #[allow(async_fn_in_trait)]
+      pub fn id() -> _rt::String{
+        unsafe {
+
+          #[cfg_attr(target_pointer_width="64", repr(align(8)))]
+          #[cfg_attr(target_pointer_width="32", repr(align(4)))]
+          struct RetArea([::core::mem::MaybeUninit::<u8>; 2*::core::mem::size_of::<*const u8>()]);
+          let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 2*::core::mem::size_of::<*const u8>()]);
+          let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+          #[cfg(target_arch = "wasm32")]
+          #[link(wasm_import_module = "mote:function/request@0.1.1")]
+          unsafe extern "C" {
+            #[link_name = "id"]
+            fn wit_import1(_: *mut u8, );
+          }
+
+          #[cfg(not(target_arch = "wasm32"))]
+          unsafe extern "C" fn wit_import1(_: *mut u8, ) { unreachable!() }
+          wit_import1(ptr0);
+          let l2 = *ptr0.add(0).cast::<*mut u8>();
+          let l3 = *ptr0.add(::core::mem::size_of::<*const u8>()).cast::<usize>();
+          let len4 = l3;
+          let bytes4 = _rt::Vec::from_raw_parts(l2.cast(), len4, len4);
+          let result5 = _rt::string_lift(bytes4);
+          result5
+        }
+      }
+
     }
+
+    /// What a function may say about its reply besides the body.
+    #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+    pub mod response {
+      #[used]
+      #[doc(hidden)]
+      static __FORCE_SECTION_REF: fn() =
+      super::super::super::__link_custom_section_describing_imports;
+      
+      use super::super::super::_rt;
+      #[allow(unused_unsafe, clippy::all)]
+      /// Sets the status, 200 when never called. A value outside 200–599 traps.
+      #[allow(async_fn_in_trait)]
+      pub fn set_status(status: u16,) -> (){
+        unsafe {
+
+          #[cfg(target_arch = "wasm32")]
+          #[link(wasm_import_module = "mote:function/response@0.1.1")]
+          unsafe extern "C" {
+            #[link_name = "set-status"]
+            fn wit_import0(_: i32, );
+          }
+
+          #[cfg(not(target_arch = "wasm32"))]
+          unsafe extern "C" fn wit_import0(_: i32, ) { unreachable!() }
+          wit_import0(_rt::as_i32(&status));
+        }
+      }
+      #[allow(unused_unsafe, clippy::all)]
+      /// Adds a header. An invalid name or value, or one that belongs to the connection, traps.
+      #[allow(async_fn_in_trait)]
+      pub fn set_header(name: &str,value: &str,) -> (){
+        unsafe {
+          let vec0 = name;
+          let ptr0 = vec0.as_ptr().cast::<u8>();
+          let len0 = vec0.len();
+          let vec1 = value;
+          let ptr1 = vec1.as_ptr().cast::<u8>();
+          let len1 = vec1.len();
+
+          #[cfg(target_arch = "wasm32")]
+          #[link(wasm_import_module = "mote:function/response@0.1.1")]
+          unsafe extern "C" {
+            #[link_name = "set-header"]
+            fn wit_import2(_: *mut u8, _: usize, _: *mut u8, _: usize, );
+          }
+
+          #[cfg(not(target_arch = "wasm32"))]
+          unsafe extern "C" fn wit_import2(_: *mut u8, _: usize, _: *mut u8, _: usize, ) { unreachable!() }
+          wit_import2(ptr0.cast_mut(), len0, ptr1.cast_mut(), len1);
+        }
+      }
+      #[allow(unused_unsafe, clippy::all)]
+      /// Makes this reply the published value of the called path and query: what observers of the
+      /// function are shown from now on. Needs `observable = true`, otherwise it has no effect and
+      /// is logged once.
+      #[allow(async_fn_in_trait)]
+      pub fn publish() -> (){
+        unsafe {
+
+          #[cfg(target_arch = "wasm32")]
+          #[link(wasm_import_module = "mote:function/response@0.1.1")]
+          unsafe extern "C" {
+            #[link_name = "publish"]
+            fn wit_import0();
+          }
+
+          #[cfg(not(target_arch = "wasm32"))]
+          unsafe extern "C" fn wit_import0() { unreachable!() }
+          wit_import0();
+        }
+      }
+
+    }
+
+    /// Lines for the function's log. Bounded per call; what is over the bound is counted and dropped.
+    #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+    pub mod log {
+      #[used]
+      #[doc(hidden)]
+      static __FORCE_SECTION_REF: fn() =
+      super::super::super::__link_custom_section_describing_imports;
+      
+      /// How important a line is.
+      #[repr(u8)]
+      #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+      pub enum Level {
+        Trace,
+        Debug,
+        Info,
+        Warn,
+        Error,
+      }
+      impl ::core::fmt::Debug for Level {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+          match self {
+            Level::Trace => {
+              f.debug_tuple("Level::Trace").finish()
+            }
+            Level::Debug => {
+              f.debug_tuple("Level::Debug").finish()
+            }
+            Level::Info => {
+              f.debug_tuple("Level::Info").finish()
+            }
+            Level::Warn => {
+              f.debug_tuple("Level::Warn").finish()
+            }
+            Level::Error => {
+              f.debug_tuple("Level::Error").finish()
+            }
+          }
+        }
+      }
+
+      impl Level{
+        #[doc(hidden)]
+        pub unsafe fn _lift(val: u8) -> Level{
+          if !cfg!(debug_assertions) {
+            return unsafe { ::core::mem::transmute(val) };
+          }
+
+          match val {
+            0 => Level::Trace,
+            1 => Level::Debug,
+            2 => Level::Info,
+            3 => Level::Warn,
+            4 => Level::Error,
+
+            _ => panic!("invalid enum discriminant"),
+          }
+        }
+      }
+
+      #[allow(unused_unsafe, clippy::all)]
+      /// Writes one line.
+      #[allow(async_fn_in_trait)]
+      pub fn log(level: Level,message: &str,) -> (){
+        unsafe {
+          let vec0 = message;
+          let ptr0 = vec0.as_ptr().cast::<u8>();
+          let len0 = vec0.len();
+
+          #[cfg(target_arch = "wasm32")]
+          #[link(wasm_import_module = "mote:function/log@0.1.1")]
+          unsafe extern "C" {
+            #[link_name = "log"]
+            fn wit_import1(_: i32, _: *mut u8, _: usize, );
+          }
+
+          #[cfg(not(target_arch = "wasm32"))]
+          unsafe extern "C" fn wit_import1(_: i32, _: *mut u8, _: usize, ) { unreachable!() }
+          wit_import1(level.clone() as i32, ptr0.cast_mut(), len0);
+        }
+      }
+
+    }
+
+    /// Calls of other functions of the same app.
+    ///
+    /// The callee runs in its own memory and under its own limits, and the node counts, bounds and logs
+    /// the call like one that came from outside. It has at most the time that is left to the caller, and
+    /// ends with it. Calls nest at most 16 deep. A callee that runs as many calls as it may is waited
+    /// for, unless it may be waiting for this call itself: that is `overloaded` at once. No CPU time is
+    /// charged for waiting.
+    #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+    pub mod call {
+      #[used]
+      #[doc(hidden)]
+      static __FORCE_SECTION_REF: fn() =
+      super::super::super::__link_custom_section_describing_imports;
+      
+      use super::super::super::_rt;
+      /// What is asked of a sibling.
+      #[derive(Clone)]
+      pub struct Request {
+        /// Its name: `resize`, or `resize.home` when the app is `home`, the caller's own. Another
+        /// app is `forbidden`, a name that nobody has `not-found`.
+        pub function: _rt::String,
+        /// `GET`, `POST`, …
+        pub method: _rt::String,
+        /// Path and query after the function's name: empty, or starting with `/` or `?`.
+        pub target: _rt::String,
+        /// At most 32 KiB, 32 bytes counted for each header beside its name and value. Headers that
+        /// belong to a connection (`connection`, `content-length`, …) are `bad-request`.
+        pub headers: _rt::Vec::<(_rt::String,_rt::String,)>,
+        /// At most what the callee's `body` allows; more is `too-large`.
+        pub body: _rt::Vec::<u8>,
+      }
+      impl ::core::fmt::Debug for Request {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+          f.debug_struct("Request").field("function", &self.function).field("method", &self.method).field("target", &self.target).field("headers", &self.headers).field("body", &self.body).finish()
+        }
+      }
+      /// What it answered. Its own 5xx is a reply, not an error.
+      #[derive(Clone)]
+      pub struct Reply {
+        pub status: u16,
+        /// In the order they were set, names in lower case.
+        pub headers: _rt::Vec::<(_rt::String,_rt::String,)>,
+        /// The whole body, however the callee sent it; bounded by the callee's `body`.
+        pub body: _rt::Vec::<u8>,
+      }
+      impl ::core::fmt::Debug for Reply {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+          f.debug_struct("Reply").field("status", &self.status).field("headers", &self.headers).field("body", &self.body).finish()
+        }
+      }
+      /// Why there is no reply: the platform's own kinds of failure.
+      #[repr(u8)]
+      #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+      pub enum ErrorKind {
+        /// The request makes no sense; also calls that nest too deep.
+        BadRequest,
+        /// Not allowed: a function of another app.
+        Forbidden,
+        /// There is no such function.
+        NotFound,
+        /// The request is larger than the callee takes.
+        TooLarge,
+        /// The callee's queue is full.
+        Throttled,
+        /// The callee trapped, exited, or answered something invalid.
+        FunctionFailed,
+        /// The node has no room, or waiting for it could last for ever.
+        Overloaded,
+        /// The time of the callee, or of this call, was used up.
+        Timeout,
+        /// The disk or a quota is full.
+        StorageFull,
+        /// A bug in the node.
+        Internal,
+      }
+      impl ::core::fmt::Debug for ErrorKind {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+          match self {
+            ErrorKind::BadRequest => {
+              f.debug_tuple("ErrorKind::BadRequest").finish()
+            }
+            ErrorKind::Forbidden => {
+              f.debug_tuple("ErrorKind::Forbidden").finish()
+            }
+            ErrorKind::NotFound => {
+              f.debug_tuple("ErrorKind::NotFound").finish()
+            }
+            ErrorKind::TooLarge => {
+              f.debug_tuple("ErrorKind::TooLarge").finish()
+            }
+            ErrorKind::Throttled => {
+              f.debug_tuple("ErrorKind::Throttled").finish()
+            }
+            ErrorKind::FunctionFailed => {
+              f.debug_tuple("ErrorKind::FunctionFailed").finish()
+            }
+            ErrorKind::Overloaded => {
+              f.debug_tuple("ErrorKind::Overloaded").finish()
+            }
+            ErrorKind::Timeout => {
+              f.debug_tuple("ErrorKind::Timeout").finish()
+            }
+            ErrorKind::StorageFull => {
+              f.debug_tuple("ErrorKind::StorageFull").finish()
+            }
+            ErrorKind::Internal => {
+              f.debug_tuple("ErrorKind::Internal").finish()
+            }
+          }
+        }
+      }
+
+      impl ErrorKind{
+        #[doc(hidden)]
+        pub unsafe fn _lift(val: u8) -> ErrorKind{
+          if !cfg!(debug_assertions) {
+            return unsafe { ::core::mem::transmute(val) };
+          }
+
+          match val {
+            0 => ErrorKind::BadRequest,
+            1 => ErrorKind::Forbidden,
+            2 => ErrorKind::NotFound,
+            3 => ErrorKind::TooLarge,
+            4 => ErrorKind::Throttled,
+            5 => ErrorKind::FunctionFailed,
+            6 => ErrorKind::Overloaded,
+            7 => ErrorKind::Timeout,
+            8 => ErrorKind::StorageFull,
+            9 => ErrorKind::Internal,
+
+            _ => panic!("invalid enum discriminant"),
+          }
+        }
+      }
+
+      /// A failure, with words for people.
+      #[derive(Clone)]
+      pub struct Error {
+        pub kind: ErrorKind,
+        pub message: _rt::String,
+      }
+      impl ::core::fmt::Debug for Error {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+          f.debug_struct("Error").field("kind", &self.kind).field("message", &self.message).finish()
+        }
+      }
+      impl ::core::fmt::Display for Error {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+          write!(f, "{:?}", self)
+        }
+      }
+      impl ::core::error::Error for Error {}
+      /// A call that was started. Dropping it ends the call, and so does the end of this one.
+
+      #[derive(Debug)]
+      #[repr(transparent)]
+      pub struct Pending{
+        handle: _rt::Resource<Pending>,
+      }
+
+      impl Pending{
+        #[doc(hidden)]
+        pub unsafe fn from_handle(handle: u32) -> Self {
+          Self {
+            handle: unsafe { _rt::Resource::from_handle(handle) },
+          }
+        }
+
+        #[doc(hidden)]
+        pub fn take_handle(&self) -> u32 {
+          _rt::Resource::take_handle(&self.handle)
+        }
+
+        #[doc(hidden)]
+        pub fn handle(&self) -> u32 {
+          _rt::Resource::handle(&self.handle)
+        }
+      }
+      
+
+      unsafe impl _rt::WasmResource for Pending{
+        #[inline]
+        unsafe fn drop(_handle: u32) {
+          
+          #[cfg(target_arch = "wasm32")]
+          #[link(wasm_import_module = "mote:function/call@0.1.1")]
+          unsafe extern "C" {
+            #[link_name = "[resource-drop]pending"]
+            fn drop(_: i32, );
+          }
+
+          #[cfg(not(target_arch = "wasm32"))]
+          unsafe extern "C" fn drop(_: i32, ) { unreachable!() }
+          
+          unsafe { drop(_handle as i32); }
+        }
+      }
+      
+      impl Pending {
+        #[allow(unused_unsafe, clippy::all)]
+        /// Waits for the reply. Can be asked once; a second time is `bad-request`.
+        #[allow(async_fn_in_trait)]
+        pub fn wait(&self,) -> Result<Reply,Error>{
+          unsafe {
+
+            #[cfg_attr(target_pointer_width="64", repr(align(8)))]
+            #[cfg_attr(target_pointer_width="32", repr(align(4)))]
+            struct RetArea([::core::mem::MaybeUninit::<u8>; 6*::core::mem::size_of::<*const u8>()]);
+            let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 6*::core::mem::size_of::<*const u8>()]);
+            let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+            #[cfg(target_arch = "wasm32")]
+            #[link(wasm_import_module = "mote:function/call@0.1.1")]
+            unsafe extern "C" {
+              #[link_name = "[method]pending.wait"]
+              fn wit_import1(_: i32, _: *mut u8, );
+            }
+
+            #[cfg(not(target_arch = "wasm32"))]
+            unsafe extern "C" fn wit_import1(_: i32, _: *mut u8, ) { unreachable!() }
+            wit_import1((self).handle() as i32, ptr0);
+            let l2 = i32::from(*ptr0.add(0).cast::<u8>());
+            let result20 = match l2 {
+              0 => {
+                let e = {
+                  let l3 = i32::from(*ptr0.add(::core::mem::size_of::<*const u8>()).cast::<u16>());
+                  let l4 = *ptr0.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                  let l5 = *ptr0.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                  let base12 = l4;
+                  let len12 = l5;
+                  let mut result12 = _rt::Vec::with_capacity(len12);
+                  for i in 0..len12 {
+                    let base = base12.add(i * (4*::core::mem::size_of::<*const u8>()));
+                    let e12 = {
+                      let l6 = *base.add(0).cast::<*mut u8>();
+                      let l7 = *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>();
+                      let len8 = l7;
+                      let bytes8 = _rt::Vec::from_raw_parts(l6.cast(), len8, len8);
+                      let l9 = *base.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                      let l10 = *base.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                      let len11 = l10;
+                      let bytes11 = _rt::Vec::from_raw_parts(l9.cast(), len11, len11);
+
+                      (_rt::string_lift(bytes8), _rt::string_lift(bytes11))
+                    };
+                    result12.push(e12);
+                  }
+                  _rt::cabi_dealloc(base12, len12 * (4*::core::mem::size_of::<*const u8>()), ::core::mem::size_of::<*const u8>());
+                  let l13 = *ptr0.add(4*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                  let l14 = *ptr0.add(5*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                  let len15 = l14;
+
+                  Reply{
+                    status: l3 as u16,
+                    headers: result12,
+                    body: <_ as From<_rt::Vec<_>>>::from(_rt::Vec::from_raw_parts(l13.cast(), len15, len15)),
+                  }
+                };
+                Ok(e)
+              }
+              1 => {
+                let e = {
+                  let l16 = i32::from(*ptr0.add(::core::mem::size_of::<*const u8>()).cast::<u8>());
+                  let l17 = *ptr0.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                  let l18 = *ptr0.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                  let len19 = l18;
+                  let bytes19 = _rt::Vec::from_raw_parts(l17.cast(), len19, len19);
+
+                  Error{
+                    kind: ErrorKind::_lift(l16 as u8),
+                    message: _rt::string_lift(bytes19),
+                  }
+                };
+                Err(e)
+              }
+              _ => _rt::invalid_enum_discriminant(),
+            };
+            result20
+          }
+        }
+      }
+      #[allow(unused_unsafe, clippy::all)]
+      /// Calls and waits for the reply.
+      #[allow(async_fn_in_trait)]
+      pub fn invoke(request: &Request,) -> Result<Reply,Error>{
+        unsafe {
+
+          #[cfg_attr(target_pointer_width="64", repr(align(8)))]
+          #[cfg_attr(target_pointer_width="32", repr(align(4)))]
+          struct RetArea([::core::mem::MaybeUninit::<u8>; 6*::core::mem::size_of::<*const u8>()]);
+          let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 6*::core::mem::size_of::<*const u8>()]);
+          let Request{ function:function0, method:method0, target:target0, headers:headers0, body:body0, } = request;
+          let vec1 = function0;
+          let ptr1 = vec1.as_ptr().cast::<u8>();
+          let len1 = vec1.len();
+          let vec2 = method0;
+          let ptr2 = vec2.as_ptr().cast::<u8>();
+          let len2 = vec2.len();
+          let vec3 = target0;
+          let ptr3 = vec3.as_ptr().cast::<u8>();
+          let len3 = vec3.len();
+          let vec7 = headers0;
+          let len7 = vec7.len();
+          let layout7 = _rt::alloc::Layout::from_size_align(vec7.len() * (4*::core::mem::size_of::<*const u8>()), ::core::mem::size_of::<*const u8>()).unwrap();
+          let (result7, _cleanup7) = crate::rt::Cleanup::new(layout7);for (i, e) in vec7.into_iter().enumerate() {
+            let base = result7.add(i * (4*::core::mem::size_of::<*const u8>()));
+            {
+              let (t4_0, t4_1, ) = e;
+              let vec5 = t4_0;
+              let ptr5 = vec5.as_ptr().cast::<u8>();
+              let len5 = vec5.len();
+              *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>() = len5;
+              *base.add(0).cast::<*mut u8>() = ptr5.cast_mut();
+              let vec6 = t4_1;
+              let ptr6 = vec6.as_ptr().cast::<u8>();
+              let len6 = vec6.len();
+              *base.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>() = len6;
+              *base.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr6.cast_mut();
+            }
+          }
+          let vec8 = body0;
+          let ptr8 = vec8.as_ptr().cast::<u8>();
+          let len8 = vec8.len();
+          let ptr9 = ret_area.0.as_mut_ptr().cast::<u8>();
+          #[cfg(target_arch = "wasm32")]
+          #[link(wasm_import_module = "mote:function/call@0.1.1")]
+          unsafe extern "C" {
+            #[link_name = "invoke"]
+            fn wit_import10(_: *mut u8, _: usize, _: *mut u8, _: usize, _: *mut u8, _: usize, _: *mut u8, _: usize, _: *mut u8, _: usize, _: *mut u8, );
+          }
+
+          #[cfg(not(target_arch = "wasm32"))]
+          unsafe extern "C" fn wit_import10(_: *mut u8, _: usize, _: *mut u8, _: usize, _: *mut u8, _: usize, _: *mut u8, _: usize, _: *mut u8, _: usize, _: *mut u8, ) { unreachable!() }
+          wit_import10(ptr1.cast_mut(), len1, ptr2.cast_mut(), len2, ptr3.cast_mut(), len3, result7, len7, ptr8.cast_mut(), len8, ptr9);
+          let l11 = i32::from(*ptr9.add(0).cast::<u8>());
+          let result29 = match l11 {
+            0 => {
+              let e = {
+                let l12 = i32::from(*ptr9.add(::core::mem::size_of::<*const u8>()).cast::<u16>());
+                let l13 = *ptr9.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                let l14 = *ptr9.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                let base21 = l13;
+                let len21 = l14;
+                let mut result21 = _rt::Vec::with_capacity(len21);
+                for i in 0..len21 {
+                  let base = base21.add(i * (4*::core::mem::size_of::<*const u8>()));
+                  let e21 = {
+                    let l15 = *base.add(0).cast::<*mut u8>();
+                    let l16 = *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>();
+                    let len17 = l16;
+                    let bytes17 = _rt::Vec::from_raw_parts(l15.cast(), len17, len17);
+                    let l18 = *base.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                    let l19 = *base.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                    let len20 = l19;
+                    let bytes20 = _rt::Vec::from_raw_parts(l18.cast(), len20, len20);
+
+                    (_rt::string_lift(bytes17), _rt::string_lift(bytes20))
+                  };
+                  result21.push(e21);
+                }
+                _rt::cabi_dealloc(base21, len21 * (4*::core::mem::size_of::<*const u8>()), ::core::mem::size_of::<*const u8>());
+                let l22 = *ptr9.add(4*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                let l23 = *ptr9.add(5*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                let len24 = l23;
+
+                Reply{
+                  status: l12 as u16,
+                  headers: result21,
+                  body: <_ as From<_rt::Vec<_>>>::from(_rt::Vec::from_raw_parts(l22.cast(), len24, len24)),
+                }
+              };
+              Ok(e)
+            }
+            1 => {
+              let e = {
+                let l25 = i32::from(*ptr9.add(::core::mem::size_of::<*const u8>()).cast::<u8>());
+                let l26 = *ptr9.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                let l27 = *ptr9.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                let len28 = l27;
+                let bytes28 = _rt::Vec::from_raw_parts(l26.cast(), len28, len28);
+
+                Error{
+                  kind: ErrorKind::_lift(l25 as u8),
+                  message: _rt::string_lift(bytes28),
+                }
+              };
+              Err(e)
+            }
+            _ => _rt::invalid_enum_discriminant(),
+          };
+          result29
+        }
+      }
+      #[allow(unused_unsafe, clippy::all)]
+      /// Begins a call, so that several run at once: at most 64 that were not waited for, one more is
+      /// `overloaded`.
+      #[allow(async_fn_in_trait)]
+      pub fn start(request: &Request,) -> Result<Pending,Error>{
+        unsafe {
+
+          #[cfg_attr(target_pointer_width="64", repr(align(8)))]
+          #[cfg_attr(target_pointer_width="32", repr(align(4)))]
+          struct RetArea([::core::mem::MaybeUninit::<u8>; 4*::core::mem::size_of::<*const u8>()]);
+          let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 4*::core::mem::size_of::<*const u8>()]);
+          let Request{ function:function0, method:method0, target:target0, headers:headers0, body:body0, } = request;
+          let vec1 = function0;
+          let ptr1 = vec1.as_ptr().cast::<u8>();
+          let len1 = vec1.len();
+          let vec2 = method0;
+          let ptr2 = vec2.as_ptr().cast::<u8>();
+          let len2 = vec2.len();
+          let vec3 = target0;
+          let ptr3 = vec3.as_ptr().cast::<u8>();
+          let len3 = vec3.len();
+          let vec7 = headers0;
+          let len7 = vec7.len();
+          let layout7 = _rt::alloc::Layout::from_size_align(vec7.len() * (4*::core::mem::size_of::<*const u8>()), ::core::mem::size_of::<*const u8>()).unwrap();
+          let (result7, _cleanup7) = crate::rt::Cleanup::new(layout7);for (i, e) in vec7.into_iter().enumerate() {
+            let base = result7.add(i * (4*::core::mem::size_of::<*const u8>()));
+            {
+              let (t4_0, t4_1, ) = e;
+              let vec5 = t4_0;
+              let ptr5 = vec5.as_ptr().cast::<u8>();
+              let len5 = vec5.len();
+              *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>() = len5;
+              *base.add(0).cast::<*mut u8>() = ptr5.cast_mut();
+              let vec6 = t4_1;
+              let ptr6 = vec6.as_ptr().cast::<u8>();
+              let len6 = vec6.len();
+              *base.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>() = len6;
+              *base.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr6.cast_mut();
+            }
+          }
+          let vec8 = body0;
+          let ptr8 = vec8.as_ptr().cast::<u8>();
+          let len8 = vec8.len();
+          let ptr9 = ret_area.0.as_mut_ptr().cast::<u8>();
+          #[cfg(target_arch = "wasm32")]
+          #[link(wasm_import_module = "mote:function/call@0.1.1")]
+          unsafe extern "C" {
+            #[link_name = "start"]
+            fn wit_import10(_: *mut u8, _: usize, _: *mut u8, _: usize, _: *mut u8, _: usize, _: *mut u8, _: usize, _: *mut u8, _: usize, _: *mut u8, );
+          }
+
+          #[cfg(not(target_arch = "wasm32"))]
+          unsafe extern "C" fn wit_import10(_: *mut u8, _: usize, _: *mut u8, _: usize, _: *mut u8, _: usize, _: *mut u8, _: usize, _: *mut u8, _: usize, _: *mut u8, ) { unreachable!() }
+          wit_import10(ptr1.cast_mut(), len1, ptr2.cast_mut(), len2, ptr3.cast_mut(), len3, result7, len7, ptr8.cast_mut(), len8, ptr9);
+          let l11 = i32::from(*ptr9.add(0).cast::<u8>());
+          let result17 = match l11 {
+            0 => {
+              let e = {
+                let l12 = *ptr9.add(::core::mem::size_of::<*const u8>()).cast::<i32>();
+
+                Pending::from_handle(l12 as u32)
+              };
+              Ok(e)
+            }
+            1 => {
+              let e = {
+                let l13 = i32::from(*ptr9.add(::core::mem::size_of::<*const u8>()).cast::<u8>());
+                let l14 = *ptr9.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                let l15 = *ptr9.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                let len16 = l15;
+                let bytes16 = _rt::Vec::from_raw_parts(l14.cast(), len16, len16);
+
+                Error{
+                  kind: ErrorKind::_lift(l13 as u8),
+                  message: _rt::string_lift(bytes16),
+                }
+              };
+              Err(e)
+            }
+            _ => _rt::invalid_enum_discriminant(),
+          };
+          result17
+        }
+      }
+      #[allow(unused_unsafe, clippy::all)]
+      /// Hands a call over to the node, which runs it on its own, after this one or beside it, and
+      /// gives its id. Its reply goes nowhere; what goes wrong is in the callee's log. The node keeps
+      /// a bounded number of them in memory (`overloaded` beyond that), and they end with the node.
+      #[allow(async_fn_in_trait)]
+      pub fn spawn(request: &Request,) -> Result<_rt::String,Error>{
+        unsafe {
+
+          #[cfg_attr(target_pointer_width="64", repr(align(8)))]
+          #[cfg_attr(target_pointer_width="32", repr(align(4)))]
+          struct RetArea([::core::mem::MaybeUninit::<u8>; 4*::core::mem::size_of::<*const u8>()]);
+          let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 4*::core::mem::size_of::<*const u8>()]);
+          let Request{ function:function0, method:method0, target:target0, headers:headers0, body:body0, } = request;
+          let vec1 = function0;
+          let ptr1 = vec1.as_ptr().cast::<u8>();
+          let len1 = vec1.len();
+          let vec2 = method0;
+          let ptr2 = vec2.as_ptr().cast::<u8>();
+          let len2 = vec2.len();
+          let vec3 = target0;
+          let ptr3 = vec3.as_ptr().cast::<u8>();
+          let len3 = vec3.len();
+          let vec7 = headers0;
+          let len7 = vec7.len();
+          let layout7 = _rt::alloc::Layout::from_size_align(vec7.len() * (4*::core::mem::size_of::<*const u8>()), ::core::mem::size_of::<*const u8>()).unwrap();
+          let (result7, _cleanup7) = crate::rt::Cleanup::new(layout7);for (i, e) in vec7.into_iter().enumerate() {
+            let base = result7.add(i * (4*::core::mem::size_of::<*const u8>()));
+            {
+              let (t4_0, t4_1, ) = e;
+              let vec5 = t4_0;
+              let ptr5 = vec5.as_ptr().cast::<u8>();
+              let len5 = vec5.len();
+              *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>() = len5;
+              *base.add(0).cast::<*mut u8>() = ptr5.cast_mut();
+              let vec6 = t4_1;
+              let ptr6 = vec6.as_ptr().cast::<u8>();
+              let len6 = vec6.len();
+              *base.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>() = len6;
+              *base.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr6.cast_mut();
+            }
+          }
+          let vec8 = body0;
+          let ptr8 = vec8.as_ptr().cast::<u8>();
+          let len8 = vec8.len();
+          let ptr9 = ret_area.0.as_mut_ptr().cast::<u8>();
+          #[cfg(target_arch = "wasm32")]
+          #[link(wasm_import_module = "mote:function/call@0.1.1")]
+          unsafe extern "C" {
+            #[link_name = "spawn"]
+            fn wit_import10(_: *mut u8, _: usize, _: *mut u8, _: usize, _: *mut u8, _: usize, _: *mut u8, _: usize, _: *mut u8, _: usize, _: *mut u8, );
+          }
+
+          #[cfg(not(target_arch = "wasm32"))]
+          unsafe extern "C" fn wit_import10(_: *mut u8, _: usize, _: *mut u8, _: usize, _: *mut u8, _: usize, _: *mut u8, _: usize, _: *mut u8, _: usize, _: *mut u8, ) { unreachable!() }
+          wit_import10(ptr1.cast_mut(), len1, ptr2.cast_mut(), len2, ptr3.cast_mut(), len3, result7, len7, ptr8.cast_mut(), len8, ptr9);
+          let l11 = i32::from(*ptr9.add(0).cast::<u8>());
+          let result19 = match l11 {
+            0 => {
+              let e = {
+                let l12 = *ptr9.add(::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                let l13 = *ptr9.add(2*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                let len14 = l13;
+                let bytes14 = _rt::Vec::from_raw_parts(l12.cast(), len14, len14);
+
+                _rt::string_lift(bytes14)
+              };
+              Ok(e)
+            }
+            1 => {
+              let e = {
+                let l15 = i32::from(*ptr9.add(::core::mem::size_of::<*const u8>()).cast::<u8>());
+                let l16 = *ptr9.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                let l17 = *ptr9.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                let len18 = l17;
+                let bytes18 = _rt::Vec::from_raw_parts(l16.cast(), len18, len18);
+
+                Error{
+                  kind: ErrorKind::_lift(l15 as u8),
+                  message: _rt::string_lift(bytes18),
+                }
+              };
+              Err(e)
+            }
+            _ => _rt::invalid_enum_discriminant(),
+          };
+          result19
+        }
+      }
+
+    }
+
+  }
 }
 #[allow(dead_code, clippy::all)]
 pub mod wasi {
-    pub mod config {
-        /// What a function is told about the place it runs in: the `env` of its manifest, and the secrets
-        /// that its manifest asks for by `allow.secrets = ["NAME"]`. Where both have a key, the secret wins.
-        /// A changed secret is seen by the next look.
-        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
-        pub mod store {
-            #[used]
-            #[doc(hidden)]
-            static __FORCE_SECTION_REF: fn() =
-                super::super::super::__link_custom_section_describing_imports;
-
-            use super::super::super::_rt;
-            /// Why a value could not be read. This node keeps all of them in memory and gives no errors.
-            #[derive(Clone)]
-            pub enum Error {
-                /// The source of the values failed.
-                Upstream(_rt::String),
-                /// Reading them failed.
-                Io(_rt::String),
+  pub mod config {
+    /// What a function is told about the place it runs in: the `env` of its manifest, and the secrets
+    /// that its manifest asks for by `allow.secrets = ["NAME"]`. Where both have a key, the secret wins.
+    /// A changed secret is seen by the next look.
+    #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+    pub mod store {
+      #[used]
+      #[doc(hidden)]
+      static __FORCE_SECTION_REF: fn() =
+      super::super::super::__link_custom_section_describing_imports;
+      
+      use super::super::super::_rt;
+      /// Why a value could not be read. This node keeps all of them in memory and gives no errors.
+      #[derive(Clone)]
+      pub enum Error {
+        /// The source of the values failed.
+        Upstream(_rt::String),
+        /// Reading them failed.
+        Io(_rt::String),
+      }
+      impl ::core::fmt::Debug for Error {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+          match self {
+            Error::Upstream(e) => {
+              f.debug_tuple("Error::Upstream").field(e).finish()
             }
-            impl ::core::fmt::Debug for Error {
-                fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                    match self {
-                        Error::Upstream(e) => f.debug_tuple("Error::Upstream").field(e).finish(),
-                        Error::Io(e) => f.debug_tuple("Error::Io").field(e).finish(),
-                    }
-                }
+            Error::Io(e) => {
+              f.debug_tuple("Error::Io").field(e).finish()
             }
-            impl ::core::fmt::Display for Error {
-                fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                    write!(f, "{:?}", self)
-                }
-            }
-
-            impl ::core::error::Error for Error {}
-            #[allow(unused_unsafe, clippy::all)]
-            /// The value of a key; `none` when there is none, and for a secret that was not granted.
-            #[allow(async_fn_in_trait)]
-            pub fn get(key: &str) -> Result<Option<_rt::String>, Error> {
-                unsafe {
-                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                    struct RetArea(
-                        [::core::mem::MaybeUninit<u8>; 4 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let mut ret_area = RetArea(
-                        [::core::mem::MaybeUninit::uninit();
-                            4 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let vec0 = key;
-                    let ptr0 = vec0.as_ptr().cast::<u8>();
-                    let len0 = vec0.len();
-                    let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasi:config/store@0.2.0-rc.1")]
-                    unsafe extern "C" {
-                        #[link_name = "get"]
-                        fn wit_import2(_: *mut u8, _: usize, _: *mut u8);
-                    }
-
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import2(_: *mut u8, _: usize, _: *mut u8) {
-                        unreachable!()
-                    }
-                    wit_import2(ptr0.cast_mut(), len0, ptr1);
-                    let l3 = i32::from(*ptr1.add(0).cast::<u8>());
-                    let result16 = match l3 {
-                        0 => {
-                            let e = {
-                                let l4 = i32::from(
-                                    *ptr1.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
-                                );
-
-                                match l4 {
-                                    0 => None,
-                                    1 => {
-                                        let e = {
-                                            let l5 = *ptr1
-                                                .add(2 * ::core::mem::size_of::<*const u8>())
-                                                .cast::<*mut u8>();
-                                            let l6 = *ptr1
-                                                .add(3 * ::core::mem::size_of::<*const u8>())
-                                                .cast::<usize>();
-                                            let len7 = l6;
-                                            let bytes7 =
-                                                _rt::Vec::from_raw_parts(l5.cast(), len7, len7);
-
-                                            _rt::string_lift(bytes7)
-                                        };
-                                        Some(e)
-                                    }
-                                    _ => _rt::invalid_enum_discriminant(),
-                                }
-                            };
-                            Ok(e)
-                        }
-                        1 => {
-                            let e = {
-                                let l8 = i32::from(
-                                    *ptr1.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
-                                );
-                                let v15 = match l8 {
-                                    0 => {
-                                        let e15 = {
-                                            let l9 = *ptr1
-                                                .add(2 * ::core::mem::size_of::<*const u8>())
-                                                .cast::<*mut u8>();
-                                            let l10 = *ptr1
-                                                .add(3 * ::core::mem::size_of::<*const u8>())
-                                                .cast::<usize>();
-                                            let len11 = l10;
-                                            let bytes11 =
-                                                _rt::Vec::from_raw_parts(l9.cast(), len11, len11);
-
-                                            _rt::string_lift(bytes11)
-                                        };
-                                        Error::Upstream(e15)
-                                    }
-                                    n => {
-                                        debug_assert_eq!(n, 1, "invalid enum discriminant");
-                                        let e15 = {
-                                            let l12 = *ptr1
-                                                .add(2 * ::core::mem::size_of::<*const u8>())
-                                                .cast::<*mut u8>();
-                                            let l13 = *ptr1
-                                                .add(3 * ::core::mem::size_of::<*const u8>())
-                                                .cast::<usize>();
-                                            let len14 = l13;
-                                            let bytes14 =
-                                                _rt::Vec::from_raw_parts(l12.cast(), len14, len14);
-
-                                            _rt::string_lift(bytes14)
-                                        };
-                                        Error::Io(e15)
-                                    }
-                                };
-
-                                v15
-                            };
-                            Err(e)
-                        }
-                        _ => _rt::invalid_enum_discriminant(),
-                    };
-                    result16
-                }
-            }
-            #[allow(unused_unsafe, clippy::all)]
-            /// Every key with its value, in the order of the keys.
-            #[allow(async_fn_in_trait)]
-            pub fn get_all() -> Result<_rt::Vec<(_rt::String, _rt::String)>, Error> {
-                unsafe {
-                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                    struct RetArea(
-                        [::core::mem::MaybeUninit<u8>; 4 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let mut ret_area = RetArea(
-                        [::core::mem::MaybeUninit::uninit();
-                            4 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasi:config/store@0.2.0-rc.1")]
-                    unsafe extern "C" {
-                        #[link_name = "get-all"]
-                        fn wit_import1(_: *mut u8);
-                    }
-
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import1(_: *mut u8) {
-                        unreachable!()
-                    }
-                    wit_import1(ptr0);
-                    let l2 = i32::from(*ptr0.add(0).cast::<u8>());
-                    let result20 = match l2 {
-                        0 => {
-                            let e = {
-                                let l3 = *ptr0
-                                    .add(::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>();
-                                let l4 = *ptr0
-                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>();
-                                let base11 = l3;
-                                let len11 = l4;
-                                let mut result11 = _rt::Vec::with_capacity(len11);
-                                for i in 0..len11 {
-                                    let base =
-                                        base11.add(i * (4 * ::core::mem::size_of::<*const u8>()));
-                                    let e11 = {
-                                        let l5 = *base.add(0).cast::<*mut u8>();
-                                        let l6 = *base
-                                            .add(::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        let len7 = l6;
-                                        let bytes7 =
-                                            _rt::Vec::from_raw_parts(l5.cast(), len7, len7);
-                                        let l8 = *base
-                                            .add(2 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>();
-                                        let l9 = *base
-                                            .add(3 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        let len10 = l9;
-                                        let bytes10 =
-                                            _rt::Vec::from_raw_parts(l8.cast(), len10, len10);
-
-                                        (_rt::string_lift(bytes7), _rt::string_lift(bytes10))
-                                    };
-                                    result11.push(e11);
-                                }
-                                _rt::cabi_dealloc(
-                                    base11,
-                                    len11 * (4 * ::core::mem::size_of::<*const u8>()),
-                                    ::core::mem::size_of::<*const u8>(),
-                                );
-
-                                result11
-                            };
-                            Ok(e)
-                        }
-                        1 => {
-                            let e = {
-                                let l12 = i32::from(
-                                    *ptr0.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
-                                );
-                                let v19 = match l12 {
-                                    0 => {
-                                        let e19 = {
-                                            let l13 = *ptr0
-                                                .add(2 * ::core::mem::size_of::<*const u8>())
-                                                .cast::<*mut u8>();
-                                            let l14 = *ptr0
-                                                .add(3 * ::core::mem::size_of::<*const u8>())
-                                                .cast::<usize>();
-                                            let len15 = l14;
-                                            let bytes15 =
-                                                _rt::Vec::from_raw_parts(l13.cast(), len15, len15);
-
-                                            _rt::string_lift(bytes15)
-                                        };
-                                        Error::Upstream(e19)
-                                    }
-                                    n => {
-                                        debug_assert_eq!(n, 1, "invalid enum discriminant");
-                                        let e19 = {
-                                            let l16 = *ptr0
-                                                .add(2 * ::core::mem::size_of::<*const u8>())
-                                                .cast::<*mut u8>();
-                                            let l17 = *ptr0
-                                                .add(3 * ::core::mem::size_of::<*const u8>())
-                                                .cast::<usize>();
-                                            let len18 = l17;
-                                            let bytes18 =
-                                                _rt::Vec::from_raw_parts(l16.cast(), len18, len18);
-
-                                            _rt::string_lift(bytes18)
-                                        };
-                                        Error::Io(e19)
-                                    }
-                                };
-
-                                v19
-                            };
-                            Err(e)
-                        }
-                        _ => _rt::invalid_enum_discriminant(),
-                    };
-                    result20
-                }
-            }
+          }
         }
-    }
-    pub mod keyvalue {
-        /// Small values that the functions of an app share and that outlive their calls.
-        ///
-        /// Needs `allow.keyvalue = true` in the function's manifest. Other apps cannot see the values.
-        /// A write that returned is seen by every read that begins after it, of any function.
-        /// Bounds: a key has 1 to 512 bytes, a value at most 64 KiB, and what an app keeps in all is
-        /// limited by its node (16 MiB and 100,000 keys unless the node says otherwise).
-        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
-        pub mod store {
-            #[used]
-            #[doc(hidden)]
-            static __FORCE_SECTION_REF: fn() =
-                super::super::super::__link_custom_section_describing_imports;
-
-            use super::super::super::_rt;
-            /// Why something did not work.
-            #[derive(Clone)]
-            pub enum Error {
-                /// The bucket's name is not valid: 1 to 63 lower-case letters, digits and hyphens.
-                NoSuchStore,
-                /// The function's manifest does not say `allow.keyvalue = true`.
-                AccessDenied,
-                /// Anything else, in words: ``value of 70000 bytes for key `x`: the limit is 65536 bytes``.
-                Other(_rt::String),
-            }
-            impl ::core::fmt::Debug for Error {
-                fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                    match self {
-                        Error::NoSuchStore => f.debug_tuple("Error::NoSuchStore").finish(),
-                        Error::AccessDenied => f.debug_tuple("Error::AccessDenied").finish(),
-                        Error::Other(e) => f.debug_tuple("Error::Other").field(e).finish(),
-                    }
-                }
-            }
-            impl ::core::fmt::Display for Error {
-                fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                    write!(f, "{:?}", self)
-                }
-            }
-
-            impl ::core::error::Error for Error {}
-            /// Some keys of a bucket.
-            #[derive(Clone)]
-            pub struct KeyResponse {
-                /// In the order of their bytes.
-                pub keys: _rt::Vec<_rt::String>,
-                /// Where the next keys begin; `none` when there are no more.
-                pub cursor: Option<_rt::String>,
-            }
-            impl ::core::fmt::Debug for KeyResponse {
-                fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                    f.debug_struct("KeyResponse")
-                        .field("keys", &self.keys)
-                        .field("cursor", &self.cursor)
-                        .finish()
-                }
-            }
-            /// A bucket that was opened.
-
-            #[derive(Debug)]
-            #[repr(transparent)]
-            pub struct Bucket {
-                handle: _rt::Resource<Bucket>,
-            }
-
-            impl Bucket {
-                #[doc(hidden)]
-                pub unsafe fn from_handle(handle: u32) -> Self {
-                    Self {
-                        handle: unsafe { _rt::Resource::from_handle(handle) },
-                    }
-                }
-
-                #[doc(hidden)]
-                pub fn take_handle(&self) -> u32 {
-                    _rt::Resource::take_handle(&self.handle)
-                }
-
-                #[doc(hidden)]
-                pub fn handle(&self) -> u32 {
-                    _rt::Resource::handle(&self.handle)
-                }
-            }
-
-            unsafe impl _rt::WasmResource for Bucket {
-                #[inline]
-                unsafe fn drop(_handle: u32) {
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasi:keyvalue/store@0.2.0-draft2")]
-                    unsafe extern "C" {
-                        #[link_name = "[resource-drop]bucket"]
-                        fn drop(_: i32);
-                    }
-
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn drop(_: i32) {
-                        unreachable!()
-                    }
-
-                    unsafe {
-                        drop(_handle as i32);
-                    }
-                }
-            }
-
-            #[allow(unused_unsafe, clippy::all)]
-            /// Opens a bucket, a name space of the app. `default` and every other name always work: a
-            /// bucket is there as soon as it has a key.
-            #[allow(async_fn_in_trait)]
-            pub fn open(identifier: &str) -> Result<Bucket, Error> {
-                unsafe {
-                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                    struct RetArea(
-                        [::core::mem::MaybeUninit<u8>; 4 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let mut ret_area = RetArea(
-                        [::core::mem::MaybeUninit::uninit();
-                            4 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let vec0 = identifier;
-                    let ptr0 = vec0.as_ptr().cast::<u8>();
-                    let len0 = vec0.len();
-                    let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasi:keyvalue/store@0.2.0-draft2")]
-                    unsafe extern "C" {
-                        #[link_name = "open"]
-                        fn wit_import2(_: *mut u8, _: usize, _: *mut u8);
-                    }
-
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import2(_: *mut u8, _: usize, _: *mut u8) {
-                        unreachable!()
-                    }
-                    wit_import2(ptr0.cast_mut(), len0, ptr1);
-                    let l3 = i32::from(*ptr1.add(0).cast::<u8>());
-                    let result10 = match l3 {
-                        0 => {
-                            let e = {
-                                let l4 =
-                                    *ptr1.add(::core::mem::size_of::<*const u8>()).cast::<i32>();
-
-                                Bucket::from_handle(l4 as u32)
-                            };
-                            Ok(e)
-                        }
-                        1 => {
-                            let e = {
-                                let l5 = i32::from(
-                                    *ptr1.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
-                                );
-                                let v9 = match l5 {
-                                    0 => Error::NoSuchStore,
-                                    1 => Error::AccessDenied,
-                                    n => {
-                                        debug_assert_eq!(n, 2, "invalid enum discriminant");
-                                        let e9 = {
-                                            let l6 = *ptr1
-                                                .add(2 * ::core::mem::size_of::<*const u8>())
-                                                .cast::<*mut u8>();
-                                            let l7 = *ptr1
-                                                .add(3 * ::core::mem::size_of::<*const u8>())
-                                                .cast::<usize>();
-                                            let len8 = l7;
-                                            let bytes8 =
-                                                _rt::Vec::from_raw_parts(l6.cast(), len8, len8);
-
-                                            _rt::string_lift(bytes8)
-                                        };
-                                        Error::Other(e9)
-                                    }
-                                };
-
-                                v9
-                            };
-                            Err(e)
-                        }
-                        _ => _rt::invalid_enum_discriminant(),
-                    };
-                    result10
-                }
-            }
-            impl Bucket {
-                #[allow(unused_unsafe, clippy::all)]
-                /// The value of a key; `none` when it is not there.
-                #[allow(async_fn_in_trait)]
-                pub fn get(&self, key: &str) -> Result<Option<_rt::Vec<u8>>, Error> {
-                    unsafe {
-                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                        struct RetArea(
-                            [::core::mem::MaybeUninit<u8>; 4 * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let mut ret_area = RetArea(
-                            [::core::mem::MaybeUninit::uninit();
-                                4 * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let vec0 = key;
-                        let ptr0 = vec0.as_ptr().cast::<u8>();
-                        let len0 = vec0.len();
-                        let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasi:keyvalue/store@0.2.0-draft2")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]bucket.get"]
-                            fn wit_import2(_: i32, _: *mut u8, _: usize, _: *mut u8);
-                        }
-
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import2(_: i32, _: *mut u8, _: usize, _: *mut u8) {
-                            unreachable!()
-                        }
-                        wit_import2((self).handle() as i32, ptr0.cast_mut(), len0, ptr1);
-                        let l3 = i32::from(*ptr1.add(0).cast::<u8>());
-                        let result13 = match l3 {
-                            0 => {
-                                let e = {
-                                    let l4 = i32::from(
-                                        *ptr1.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
-                                    );
-
-                                    match l4 {
-                                        0 => None,
-                                        1 => {
-                                            let e = {
-                                                let l5 = *ptr1
-                                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l6 = *ptr1
-                                                    .add(3 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len7 = l6;
-
-                                                <_ as From<_rt::Vec<_>>>::from(
-                                                    _rt::Vec::from_raw_parts(l5.cast(), len7, len7),
-                                                )
-                                            };
-                                            Some(e)
-                                        }
-                                        _ => _rt::invalid_enum_discriminant(),
-                                    }
-                                };
-                                Ok(e)
-                            }
-                            1 => {
-                                let e = {
-                                    let l8 = i32::from(
-                                        *ptr1.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
-                                    );
-                                    let v12 = match l8 {
-                                        0 => Error::NoSuchStore,
-                                        1 => Error::AccessDenied,
-                                        n => {
-                                            debug_assert_eq!(n, 2, "invalid enum discriminant");
-                                            let e12 = {
-                                                let l9 = *ptr1
-                                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l10 = *ptr1
-                                                    .add(3 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len11 = l10;
-                                                let bytes11 = _rt::Vec::from_raw_parts(
-                                                    l9.cast(),
-                                                    len11,
-                                                    len11,
-                                                );
-
-                                                _rt::string_lift(bytes11)
-                                            };
-                                            Error::Other(e12)
-                                        }
-                                    };
-
-                                    v12
-                                };
-                                Err(e)
-                            }
-                            _ => _rt::invalid_enum_discriminant(),
-                        };
-                        result13
-                    }
-                }
-            }
-            impl Bucket {
-                #[allow(unused_unsafe, clippy::all)]
-                /// Sets a key. What is refused leaves the old value.
-                #[allow(async_fn_in_trait)]
-                pub fn set(&self, key: &str, value: &[u8]) -> Result<(), Error> {
-                    unsafe {
-                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                        struct RetArea(
-                            [::core::mem::MaybeUninit<u8>; 4 * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let mut ret_area = RetArea(
-                            [::core::mem::MaybeUninit::uninit();
-                                4 * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let vec0 = key;
-                        let ptr0 = vec0.as_ptr().cast::<u8>();
-                        let len0 = vec0.len();
-                        let vec1 = value;
-                        let ptr1 = vec1.as_ptr().cast::<u8>();
-                        let len1 = vec1.len();
-                        let ptr2 = ret_area.0.as_mut_ptr().cast::<u8>();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasi:keyvalue/store@0.2.0-draft2")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]bucket.set"]
-                            fn wit_import3(
-                                _: i32,
-                                _: *mut u8,
-                                _: usize,
-                                _: *mut u8,
-                                _: usize,
-                                _: *mut u8,
-                            );
-                        }
-
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import3(
-                            _: i32,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                        ) {
-                            unreachable!()
-                        }
-                        wit_import3(
-                            (self).handle() as i32,
-                            ptr0.cast_mut(),
-                            len0,
-                            ptr1.cast_mut(),
-                            len1,
-                            ptr2,
-                        );
-                        let l4 = i32::from(*ptr2.add(0).cast::<u8>());
-                        let result10 = match l4 {
-                            0 => {
-                                let e = ();
-                                Ok(e)
-                            }
-                            1 => {
-                                let e = {
-                                    let l5 = i32::from(
-                                        *ptr2.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
-                                    );
-                                    let v9 = match l5 {
-                                        0 => Error::NoSuchStore,
-                                        1 => Error::AccessDenied,
-                                        n => {
-                                            debug_assert_eq!(n, 2, "invalid enum discriminant");
-                                            let e9 = {
-                                                let l6 = *ptr2
-                                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l7 = *ptr2
-                                                    .add(3 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len8 = l7;
-                                                let bytes8 =
-                                                    _rt::Vec::from_raw_parts(l6.cast(), len8, len8);
-
-                                                _rt::string_lift(bytes8)
-                                            };
-                                            Error::Other(e9)
-                                        }
-                                    };
-
-                                    v9
-                                };
-                                Err(e)
-                            }
-                            _ => _rt::invalid_enum_discriminant(),
-                        };
-                        result10
-                    }
-                }
-            }
-            impl Bucket {
-                #[allow(unused_unsafe, clippy::all)]
-                /// Removes a key, if it is there.
-                #[allow(async_fn_in_trait)]
-                pub fn delete(&self, key: &str) -> Result<(), Error> {
-                    unsafe {
-                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                        struct RetArea(
-                            [::core::mem::MaybeUninit<u8>; 4 * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let mut ret_area = RetArea(
-                            [::core::mem::MaybeUninit::uninit();
-                                4 * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let vec0 = key;
-                        let ptr0 = vec0.as_ptr().cast::<u8>();
-                        let len0 = vec0.len();
-                        let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasi:keyvalue/store@0.2.0-draft2")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]bucket.delete"]
-                            fn wit_import2(_: i32, _: *mut u8, _: usize, _: *mut u8);
-                        }
-
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import2(_: i32, _: *mut u8, _: usize, _: *mut u8) {
-                            unreachable!()
-                        }
-                        wit_import2((self).handle() as i32, ptr0.cast_mut(), len0, ptr1);
-                        let l3 = i32::from(*ptr1.add(0).cast::<u8>());
-                        let result9 = match l3 {
-                            0 => {
-                                let e = ();
-                                Ok(e)
-                            }
-                            1 => {
-                                let e = {
-                                    let l4 = i32::from(
-                                        *ptr1.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
-                                    );
-                                    let v8 = match l4 {
-                                        0 => Error::NoSuchStore,
-                                        1 => Error::AccessDenied,
-                                        n => {
-                                            debug_assert_eq!(n, 2, "invalid enum discriminant");
-                                            let e8 = {
-                                                let l5 = *ptr1
-                                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l6 = *ptr1
-                                                    .add(3 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len7 = l6;
-                                                let bytes7 =
-                                                    _rt::Vec::from_raw_parts(l5.cast(), len7, len7);
-
-                                                _rt::string_lift(bytes7)
-                                            };
-                                            Error::Other(e8)
-                                        }
-                                    };
-
-                                    v8
-                                };
-                                Err(e)
-                            }
-                            _ => _rt::invalid_enum_discriminant(),
-                        };
-                        result9
-                    }
-                }
-            }
-            impl Bucket {
-                #[allow(unused_unsafe, clippy::all)]
-                /// Whether a key is there.
-                #[allow(async_fn_in_trait)]
-                pub fn exists(&self, key: &str) -> Result<bool, Error> {
-                    unsafe {
-                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                        struct RetArea(
-                            [::core::mem::MaybeUninit<u8>; 4 * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let mut ret_area = RetArea(
-                            [::core::mem::MaybeUninit::uninit();
-                                4 * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let vec0 = key;
-                        let ptr0 = vec0.as_ptr().cast::<u8>();
-                        let len0 = vec0.len();
-                        let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasi:keyvalue/store@0.2.0-draft2")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]bucket.exists"]
-                            fn wit_import2(_: i32, _: *mut u8, _: usize, _: *mut u8);
-                        }
-
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import2(_: i32, _: *mut u8, _: usize, _: *mut u8) {
-                            unreachable!()
-                        }
-                        wit_import2((self).handle() as i32, ptr0.cast_mut(), len0, ptr1);
-                        let l3 = i32::from(*ptr1.add(0).cast::<u8>());
-                        let result10 = match l3 {
-                            0 => {
-                                let e = {
-                                    let l4 = i32::from(
-                                        *ptr1.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
-                                    );
-
-                                    _rt::bool_lift(l4 as u8)
-                                };
-                                Ok(e)
-                            }
-                            1 => {
-                                let e = {
-                                    let l5 = i32::from(
-                                        *ptr1.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
-                                    );
-                                    let v9 = match l5 {
-                                        0 => Error::NoSuchStore,
-                                        1 => Error::AccessDenied,
-                                        n => {
-                                            debug_assert_eq!(n, 2, "invalid enum discriminant");
-                                            let e9 = {
-                                                let l6 = *ptr1
-                                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l7 = *ptr1
-                                                    .add(3 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len8 = l7;
-                                                let bytes8 =
-                                                    _rt::Vec::from_raw_parts(l6.cast(), len8, len8);
-
-                                                _rt::string_lift(bytes8)
-                                            };
-                                            Error::Other(e9)
-                                        }
-                                    };
-
-                                    v9
-                                };
-                                Err(e)
-                            }
-                            _ => _rt::invalid_enum_discriminant(),
-                        };
-                        result10
-                    }
-                }
-            }
-            impl Bucket {
-                #[allow(unused_unsafe, clippy::all)]
-                /// At most 1,000 keys: the first ones, or those after a cursor of an earlier answer.
-                #[allow(async_fn_in_trait)]
-                pub fn list_keys(&self, cursor: Option<&str>) -> Result<KeyResponse, Error> {
-                    unsafe {
-                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                        struct RetArea(
-                            [::core::mem::MaybeUninit<u8>; 6 * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let mut ret_area = RetArea(
-                            [::core::mem::MaybeUninit::uninit();
-                                6 * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let (result1_0, result1_1, result1_2) = match cursor {
-                            Some(e) => {
-                                let vec0 = e;
-                                let ptr0 = vec0.as_ptr().cast::<u8>();
-                                let len0 = vec0.len();
-
-                                (1i32, ptr0.cast_mut(), len0)
-                            }
-                            None => (0i32, ::core::ptr::null_mut(), 0usize),
-                        };
-                        let ptr2 = ret_area.0.as_mut_ptr().cast::<u8>();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasi:keyvalue/store@0.2.0-draft2")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]bucket.list-keys"]
-                            fn wit_import3(_: i32, _: i32, _: *mut u8, _: usize, _: *mut u8);
-                        }
-
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import3(
-                            _: i32,
-                            _: i32,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                        ) {
-                            unreachable!()
-                        }
-                        wit_import3(
-                            (self).handle() as i32,
-                            result1_0,
-                            result1_1,
-                            result1_2,
-                            ptr2,
-                        );
-                        let l4 = i32::from(*ptr2.add(0).cast::<u8>());
-                        let result20 = match l4 {
-                            0 => {
-                                let e = {
-                                    let l5 = *ptr2
-                                        .add(::core::mem::size_of::<*const u8>())
-                                        .cast::<*mut u8>();
-                                    let l6 = *ptr2
-                                        .add(2 * ::core::mem::size_of::<*const u8>())
-                                        .cast::<usize>();
-                                    let base10 = l5;
-                                    let len10 = l6;
-                                    let mut result10 = _rt::Vec::with_capacity(len10);
-                                    for i in 0..len10 {
-                                        let base = base10
-                                            .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                        let e10 = {
-                                            let l7 = *base.add(0).cast::<*mut u8>();
-                                            let l8 = *base
-                                                .add(::core::mem::size_of::<*const u8>())
-                                                .cast::<usize>();
-                                            let len9 = l8;
-                                            let bytes9 =
-                                                _rt::Vec::from_raw_parts(l7.cast(), len9, len9);
-
-                                            _rt::string_lift(bytes9)
-                                        };
-                                        result10.push(e10);
-                                    }
-                                    _rt::cabi_dealloc(
-                                        base10,
-                                        len10 * (2 * ::core::mem::size_of::<*const u8>()),
-                                        ::core::mem::size_of::<*const u8>(),
-                                    );
-                                    let l11 = i32::from(
-                                        *ptr2
-                                            .add(3 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<u8>(),
-                                    );
-
-                                    KeyResponse {
-                                        keys: result10,
-                                        cursor: match l11 {
-                                            0 => None,
-                                            1 => {
-                                                let e = {
-                                                    let l12 = *ptr2
-                                                        .add(
-                                                            4 * ::core::mem::size_of::<*const u8>(),
-                                                        )
-                                                        .cast::<*mut u8>();
-                                                    let l13 = *ptr2
-                                                        .add(
-                                                            5 * ::core::mem::size_of::<*const u8>(),
-                                                        )
-                                                        .cast::<usize>();
-                                                    let len14 = l13;
-                                                    let bytes14 = _rt::Vec::from_raw_parts(
-                                                        l12.cast(),
-                                                        len14,
-                                                        len14,
-                                                    );
-
-                                                    _rt::string_lift(bytes14)
-                                                };
-                                                Some(e)
-                                            }
-                                            _ => _rt::invalid_enum_discriminant(),
-                                        },
-                                    }
-                                };
-                                Ok(e)
-                            }
-                            1 => {
-                                let e = {
-                                    let l15 = i32::from(
-                                        *ptr2.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
-                                    );
-                                    let v19 = match l15 {
-                                        0 => Error::NoSuchStore,
-                                        1 => Error::AccessDenied,
-                                        n => {
-                                            debug_assert_eq!(n, 2, "invalid enum discriminant");
-                                            let e19 = {
-                                                let l16 = *ptr2
-                                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l17 = *ptr2
-                                                    .add(3 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len18 = l17;
-                                                let bytes18 = _rt::Vec::from_raw_parts(
-                                                    l16.cast(),
-                                                    len18,
-                                                    len18,
-                                                );
-
-                                                _rt::string_lift(bytes18)
-                                            };
-                                            Error::Other(e19)
-                                        }
-                                    };
-
-                                    v19
-                                };
-                                Err(e)
-                            }
-                            _ => _rt::invalid_enum_discriminant(),
-                        };
-                        result20
-                    }
-                }
-            }
+      }
+      impl ::core::fmt::Display for Error {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+          write!(f, "{:?}", self)
         }
+      }
 
-        /// Changes with nothing in between, however many functions make them at once.
-        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
-        pub mod atomics {
-            #[used]
-            #[doc(hidden)]
-            static __FORCE_SECTION_REF: fn() =
-                super::super::super::__link_custom_section_describing_imports;
-
-            use super::super::super::_rt;
-            pub type Bucket = super::super::super::wasi::keyvalue::store::Bucket;
-            pub type Error = super::super::super::wasi::keyvalue::store::Error;
-            /// A key as it was when it was looked at, to be swapped if it is still that.
-
-            #[derive(Debug)]
-            #[repr(transparent)]
-            pub struct Cas {
-                handle: _rt::Resource<Cas>,
-            }
-
-            impl Cas {
-                #[doc(hidden)]
-                pub unsafe fn from_handle(handle: u32) -> Self {
-                    Self {
-                        handle: unsafe { _rt::Resource::from_handle(handle) },
-                    }
-                }
-
-                #[doc(hidden)]
-                pub fn take_handle(&self) -> u32 {
-                    _rt::Resource::take_handle(&self.handle)
-                }
-
-                #[doc(hidden)]
-                pub fn handle(&self) -> u32 {
-                    _rt::Resource::handle(&self.handle)
-                }
-            }
-
-            unsafe impl _rt::WasmResource for Cas {
-                #[inline]
-                unsafe fn drop(_handle: u32) {
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasi:keyvalue/atomics@0.2.0-draft2")]
-                    unsafe extern "C" {
-                        #[link_name = "[resource-drop]cas"]
-                        fn drop(_: i32);
-                    }
-
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn drop(_: i32) {
-                        unreachable!()
-                    }
-
-                    unsafe {
-                        drop(_handle as i32);
-                    }
-                }
-            }
-
-            /// Why a swap did not happen.
-            pub enum CasError {
-                /// The store refused the value, or failed.
-                StoreError(Error),
-                /// Somebody changed the key meanwhile. The handle that comes with it has seen the new value,
-                /// to try again.
-                CasFailed(Cas),
-            }
-            impl ::core::fmt::Debug for CasError {
-                fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                    match self {
-                        CasError::StoreError(e) => {
-                            f.debug_tuple("CasError::StoreError").field(e).finish()
-                        }
-                        CasError::CasFailed(e) => {
-                            f.debug_tuple("CasError::CasFailed").field(e).finish()
-                        }
-                    }
-                }
-            }
-            impl ::core::fmt::Display for CasError {
-                fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                    write!(f, "{:?}", self)
-                }
-            }
-
-            impl ::core::error::Error for CasError {}
-            impl Cas {
-                #[allow(unused_unsafe, clippy::all)]
-                /// Looks at a key.
-                #[allow(async_fn_in_trait)]
-                pub fn new(bucket: &Bucket, key: &str) -> Result<Cas, Error> {
-                    unsafe {
-                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                        struct RetArea(
-                            [::core::mem::MaybeUninit<u8>; 4 * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let mut ret_area = RetArea(
-                            [::core::mem::MaybeUninit::uninit();
-                                4 * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let vec0 = key;
-                        let ptr0 = vec0.as_ptr().cast::<u8>();
-                        let len0 = vec0.len();
-                        let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasi:keyvalue/atomics@0.2.0-draft2")]
-                        unsafe extern "C" {
-                            #[link_name = "[static]cas.new"]
-                            fn wit_import2(_: i32, _: *mut u8, _: usize, _: *mut u8);
-                        }
-
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import2(_: i32, _: *mut u8, _: usize, _: *mut u8) {
-                            unreachable!()
-                        }
-                        wit_import2((bucket).handle() as i32, ptr0.cast_mut(), len0, ptr1);
-                        let l3 = i32::from(*ptr1.add(0).cast::<u8>());
-                        let result10 = match l3 {
-                            0 => {
-                                let e = {
-                                    let l4 = *ptr1
-                                        .add(::core::mem::size_of::<*const u8>())
-                                        .cast::<i32>();
-
-                                    Cas::from_handle(l4 as u32)
-                                };
-                                Ok(e)
-                            }
-                            1 => {
-                                let e = {
-                                    let l5 = i32::from(
-                                        *ptr1.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
-                                    );
-                                    use super::super::super::wasi::keyvalue::store::Error as V9;
-                                    let v9 = match l5 {
-                                        0 => V9::NoSuchStore,
-                                        1 => V9::AccessDenied,
-                                        n => {
-                                            debug_assert_eq!(n, 2, "invalid enum discriminant");
-                                            let e9 = {
-                                                let l6 = *ptr1
-                                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l7 = *ptr1
-                                                    .add(3 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len8 = l7;
-                                                let bytes8 =
-                                                    _rt::Vec::from_raw_parts(l6.cast(), len8, len8);
-
-                                                _rt::string_lift(bytes8)
-                                            };
-                                            V9::Other(e9)
-                                        }
-                                    };
-
-                                    v9
-                                };
-                                Err(e)
-                            }
-                            _ => _rt::invalid_enum_discriminant(),
-                        };
-                        result10
-                    }
-                }
-            }
-            impl Cas {
-                #[allow(unused_unsafe, clippy::all)]
-                /// The value that was seen; `none` when the key was not there.
-                #[allow(async_fn_in_trait)]
-                pub fn current(&self) -> Result<Option<_rt::Vec<u8>>, Error> {
-                    unsafe {
-                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                        struct RetArea(
-                            [::core::mem::MaybeUninit<u8>; 4 * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let mut ret_area = RetArea(
-                            [::core::mem::MaybeUninit::uninit();
-                                4 * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasi:keyvalue/atomics@0.2.0-draft2")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]cas.current"]
-                            fn wit_import1(_: i32, _: *mut u8);
-                        }
-
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import1(_: i32, _: *mut u8) {
-                            unreachable!()
-                        }
-                        wit_import1((self).handle() as i32, ptr0);
-                        let l2 = i32::from(*ptr0.add(0).cast::<u8>());
-                        let result12 = match l2 {
-                            0 => {
-                                let e = {
-                                    let l3 = i32::from(
-                                        *ptr0.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
-                                    );
-
-                                    match l3 {
-                                        0 => None,
-                                        1 => {
-                                            let e = {
-                                                let l4 = *ptr0
-                                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l5 = *ptr0
-                                                    .add(3 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len6 = l5;
-
-                                                <_ as From<_rt::Vec<_>>>::from(
-                                                    _rt::Vec::from_raw_parts(l4.cast(), len6, len6),
-                                                )
-                                            };
-                                            Some(e)
-                                        }
-                                        _ => _rt::invalid_enum_discriminant(),
-                                    }
-                                };
-                                Ok(e)
-                            }
-                            1 => {
-                                let e = {
-                                    let l7 = i32::from(
-                                        *ptr0.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
-                                    );
-                                    use super::super::super::wasi::keyvalue::store::Error as V11;
-                                    let v11 = match l7 {
-                                        0 => V11::NoSuchStore,
-                                        1 => V11::AccessDenied,
-                                        n => {
-                                            debug_assert_eq!(n, 2, "invalid enum discriminant");
-                                            let e11 = {
-                                                let l8 = *ptr0
-                                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l9 = *ptr0
-                                                    .add(3 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len10 = l9;
-                                                let bytes10 = _rt::Vec::from_raw_parts(
-                                                    l8.cast(),
-                                                    len10,
-                                                    len10,
-                                                );
-
-                                                _rt::string_lift(bytes10)
-                                            };
-                                            V11::Other(e11)
-                                        }
-                                    };
-
-                                    v11
-                                };
-                                Err(e)
-                            }
-                            _ => _rt::invalid_enum_discriminant(),
-                        };
-                        result12
-                    }
-                }
-            }
-            #[allow(unused_unsafe, clippy::all)]
-            /// Adds to a number and returns the sum. The value is decimal text of a 64-bit signed integer;
-            /// a key that is not there counts as 0. Other values are an error and stay.
-            #[allow(async_fn_in_trait)]
-            pub fn increment(bucket: &Bucket, key: &str, delta: i64) -> Result<i64, Error> {
-                unsafe {
-                    #[repr(align(8))]
-                    struct RetArea(
-                        [::core::mem::MaybeUninit<u8>;
-                            16 + 2 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let mut ret_area = RetArea(
-                        [::core::mem::MaybeUninit::uninit();
-                            16 + 2 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let vec0 = key;
-                    let ptr0 = vec0.as_ptr().cast::<u8>();
-                    let len0 = vec0.len();
-                    let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasi:keyvalue/atomics@0.2.0-draft2")]
-                    unsafe extern "C" {
-                        #[link_name = "increment"]
-                        fn wit_import2(_: i32, _: *mut u8, _: usize, _: i64, _: *mut u8);
-                    }
-
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import2(
-                        _: i32,
-                        _: *mut u8,
-                        _: usize,
-                        _: i64,
-                        _: *mut u8,
-                    ) {
-                        unreachable!()
-                    }
-                    wit_import2(
-                        (bucket).handle() as i32,
-                        ptr0.cast_mut(),
-                        len0,
-                        _rt::as_i64(&delta),
-                        ptr1,
-                    );
-                    let l3 = i32::from(*ptr1.add(0).cast::<u8>());
-                    let result10 = match l3 {
-                        0 => {
-                            let e = {
-                                let l4 = *ptr1.add(8).cast::<i64>();
-
-                                l4
-                            };
-                            Ok(e)
-                        }
-                        1 => {
-                            let e = {
-                                let l5 = i32::from(*ptr1.add(8).cast::<u8>());
-                                use super::super::super::wasi::keyvalue::store::Error as V9;
-                                let v9 = match l5 {
-                                    0 => V9::NoSuchStore,
-                                    1 => V9::AccessDenied,
-                                    n => {
-                                        debug_assert_eq!(n, 2, "invalid enum discriminant");
-                                        let e9 = {
-                                            let l6 = *ptr1
-                                                .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                                .cast::<*mut u8>();
-                                            let l7 = *ptr1
-                                                .add(8 + 2 * ::core::mem::size_of::<*const u8>())
-                                                .cast::<usize>();
-                                            let len8 = l7;
-                                            let bytes8 =
-                                                _rt::Vec::from_raw_parts(l6.cast(), len8, len8);
-
-                                            _rt::string_lift(bytes8)
-                                        };
-                                        V9::Other(e9)
-                                    }
-                                };
-
-                                v9
-                            };
-                            Err(e)
-                        }
-                        _ => _rt::invalid_enum_discriminant(),
-                    };
-                    result10
-                }
-            }
-            #[allow(unused_unsafe, clippy::all)]
-            /// Sets a key to a value if it still is what `cas` saw: equal bytes are the same value, also
-            /// when the key was another one in between.
-            #[allow(async_fn_in_trait)]
-            pub fn swap(cas: Cas, value: &[u8]) -> Result<(), CasError> {
-                unsafe {
-                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                    struct RetArea(
-                        [::core::mem::MaybeUninit<u8>; 5 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let mut ret_area = RetArea(
-                        [::core::mem::MaybeUninit::uninit();
-                            5 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let vec0 = value;
-                    let ptr0 = vec0.as_ptr().cast::<u8>();
-                    let len0 = vec0.len();
-                    let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasi:keyvalue/atomics@0.2.0-draft2")]
-                    unsafe extern "C" {
-                        #[link_name = "swap"]
-                        fn wit_import2(_: i32, _: *mut u8, _: usize, _: *mut u8);
-                    }
-
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import2(_: i32, _: *mut u8, _: usize, _: *mut u8) {
-                        unreachable!()
-                    }
-                    wit_import2((&cas).take_handle() as i32, ptr0.cast_mut(), len0, ptr1);
-                    let l3 = i32::from(*ptr1.add(0).cast::<u8>());
-                    let result12 = match l3 {
-                        0 => {
-                            let e = ();
-                            Ok(e)
-                        }
-                        1 => {
-                            let e = {
-                                let l4 = i32::from(
-                                    *ptr1.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
-                                );
-                                let v11 = match l4 {
-                                    0 => {
-                                        let e11 = {
-                                            let l5 = i32::from(
-                                                *ptr1
-                                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<u8>(),
-                                            );
-                                            use super::super::super::wasi::keyvalue::store::Error as V9;
-                                            let v9 = match l5 {
-                                                0 => V9::NoSuchStore,
-                                                1 => V9::AccessDenied,
-                                                n => {
-                                                    debug_assert_eq!(
-                                                        n, 2,
-                                                        "invalid enum discriminant"
-                                                    );
-                                                    let e9 =
-                                                        {
-                                                            let l6 = *ptr1
-                                                                .add(
-                                                                    3 * ::core::mem::size_of::<
-                                                                        *const u8,
-                                                                    >(
-                                                                    ),
-                                                                )
-                                                                .cast::<*mut u8>();
-                                                            let l7 = *ptr1
-                                                                .add(
-                                                                    4 * ::core::mem::size_of::<
-                                                                        *const u8,
-                                                                    >(
-                                                                    ),
-                                                                )
-                                                                .cast::<usize>();
-                                                            let len8 = l7;
-                                                            let bytes8 = _rt::Vec::from_raw_parts(
-                                                                l6.cast(),
-                                                                len8,
-                                                                len8,
-                                                            );
-
-                                                            _rt::string_lift(bytes8)
-                                                        };
-                                                    V9::Other(e9)
-                                                }
-                                            };
-
-                                            v9
-                                        };
-                                        CasError::StoreError(e11)
-                                    }
-                                    n => {
-                                        debug_assert_eq!(n, 1, "invalid enum discriminant");
-                                        let e11 = {
-                                            let l10 = *ptr1
-                                                .add(2 * ::core::mem::size_of::<*const u8>())
-                                                .cast::<i32>();
-
-                                            Cas::from_handle(l10 as u32)
-                                        };
-                                        CasError::CasFailed(e11)
-                                    }
-                                };
-
-                                v11
-                            };
-                            Err(e)
-                        }
-                        _ => _rt::invalid_enum_discriminant(),
-                    };
-                    result12
-                }
-            }
-        }
-    }
-}
-mod _rt {
-    #![allow(dead_code, unused_imports, clippy::all)]
-    pub use alloc_crate::string::String;
-    pub use alloc_crate::vec::Vec;
-    pub unsafe fn string_lift(bytes: Vec<u8>) -> String {
-        if cfg!(debug_assertions) {
-            String::from_utf8(bytes).unwrap()
-        } else {
-            unsafe { String::from_utf8_unchecked(bytes) }
-        }
-    }
-    pub unsafe fn invalid_enum_discriminant<T>() -> T {
-        if cfg!(debug_assertions) {
-            panic!("invalid enum discriminant")
-        } else {
-            unsafe { core::hint::unreachable_unchecked() }
-        }
-    }
-    pub unsafe fn cabi_dealloc(ptr: *mut u8, size: usize, align: usize) {
-        if size == 0 {
-            return;
-        }
+      impl ::core::error::Error for Error {}
+      #[allow(unused_unsafe, clippy::all)]
+      /// The value of a key; `none` when there is none, and for a secret that was not granted.
+      #[allow(async_fn_in_trait)]
+      pub fn get(key: &str,) -> Result<Option<_rt::String>,Error>{
         unsafe {
-            let layout = alloc::Layout::from_size_align_unchecked(size, align);
-            alloc::dealloc(ptr, layout);
+
+          #[cfg_attr(target_pointer_width="64", repr(align(8)))]
+          #[cfg_attr(target_pointer_width="32", repr(align(4)))]
+          struct RetArea([::core::mem::MaybeUninit::<u8>; 4*::core::mem::size_of::<*const u8>()]);
+          let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 4*::core::mem::size_of::<*const u8>()]);
+          let vec0 = key;
+          let ptr0 = vec0.as_ptr().cast::<u8>();
+          let len0 = vec0.len();
+          let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
+          #[cfg(target_arch = "wasm32")]
+          #[link(wasm_import_module = "wasi:config/store@0.2.0-rc.1")]
+          unsafe extern "C" {
+            #[link_name = "get"]
+            fn wit_import2(_: *mut u8, _: usize, _: *mut u8, );
+          }
+
+          #[cfg(not(target_arch = "wasm32"))]
+          unsafe extern "C" fn wit_import2(_: *mut u8, _: usize, _: *mut u8, ) { unreachable!() }
+          wit_import2(ptr0.cast_mut(), len0, ptr1);
+          let l3 = i32::from(*ptr1.add(0).cast::<u8>());
+          let result16 = match l3 {
+            0 => {
+              let e = {
+                let l4 = i32::from(*ptr1.add(::core::mem::size_of::<*const u8>()).cast::<u8>());
+
+                match l4 {
+                  0 => None,
+                  1 => {
+                    let e = {
+                      let l5 = *ptr1.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                      let l6 = *ptr1.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                      let len7 = l6;
+                      let bytes7 = _rt::Vec::from_raw_parts(l5.cast(), len7, len7);
+
+                      _rt::string_lift(bytes7)
+                    };
+                    Some(e)
+                  }
+                  _ => _rt::invalid_enum_discriminant(),
+                }
+              };
+              Ok(e)
+            }
+            1 => {
+              let e = {
+                let l8 = i32::from(*ptr1.add(::core::mem::size_of::<*const u8>()).cast::<u8>());
+                let v15 = match l8 {
+                  0 => {
+                    let e15 = {
+                      let l9 = *ptr1.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                      let l10 = *ptr1.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                      let len11 = l10;
+                      let bytes11 = _rt::Vec::from_raw_parts(l9.cast(), len11, len11);
+
+                      _rt::string_lift(bytes11)
+                    };
+                    Error::Upstream(e15)
+                  }
+                  n => {
+                    debug_assert_eq!(n, 1, "invalid enum discriminant");
+                    let e15 = {
+                      let l12 = *ptr1.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                      let l13 = *ptr1.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                      let len14 = l13;
+                      let bytes14 = _rt::Vec::from_raw_parts(l12.cast(), len14, len14);
+
+                      _rt::string_lift(bytes14)
+                    };
+                    Error::Io(e15)
+                  }
+                };
+
+                v15
+              };
+              Err(e)
+            }
+            _ => _rt::invalid_enum_discriminant(),
+          };
+          result16
         }
-    }
+      }
+      #[allow(unused_unsafe, clippy::all)]
+      /// Every key with its value, in the order of the keys.
+      #[allow(async_fn_in_trait)]
+      pub fn get_all() -> Result<_rt::Vec::<(_rt::String,_rt::String,)>,Error>{
+        unsafe {
 
-    pub fn as_i32<T: AsI32>(t: T) -> i32 {
-        t.as_i32()
-    }
+          #[cfg_attr(target_pointer_width="64", repr(align(8)))]
+          #[cfg_attr(target_pointer_width="32", repr(align(4)))]
+          struct RetArea([::core::mem::MaybeUninit::<u8>; 4*::core::mem::size_of::<*const u8>()]);
+          let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 4*::core::mem::size_of::<*const u8>()]);
+          let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+          #[cfg(target_arch = "wasm32")]
+          #[link(wasm_import_module = "wasi:config/store@0.2.0-rc.1")]
+          unsafe extern "C" {
+            #[link_name = "get-all"]
+            fn wit_import1(_: *mut u8, );
+          }
 
-    pub trait AsI32 {
-        fn as_i32(self) -> i32;
-    }
+          #[cfg(not(target_arch = "wasm32"))]
+          unsafe extern "C" fn wit_import1(_: *mut u8, ) { unreachable!() }
+          wit_import1(ptr0);
+          let l2 = i32::from(*ptr0.add(0).cast::<u8>());
+          let result20 = match l2 {
+            0 => {
+              let e = {
+                let l3 = *ptr0.add(::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                let l4 = *ptr0.add(2*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                let base11 = l3;
+                let len11 = l4;
+                let mut result11 = _rt::Vec::with_capacity(len11);
+                for i in 0..len11 {
+                  let base = base11.add(i * (4*::core::mem::size_of::<*const u8>()));
+                  let e11 = {
+                    let l5 = *base.add(0).cast::<*mut u8>();
+                    let l6 = *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>();
+                    let len7 = l6;
+                    let bytes7 = _rt::Vec::from_raw_parts(l5.cast(), len7, len7);
+                    let l8 = *base.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                    let l9 = *base.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                    let len10 = l9;
+                    let bytes10 = _rt::Vec::from_raw_parts(l8.cast(), len10, len10);
 
-    impl<'a, T: Copy + AsI32> AsI32 for &'a T {
-        fn as_i32(self) -> i32 {
-            (*self).as_i32()
+                    (_rt::string_lift(bytes7), _rt::string_lift(bytes10))
+                  };
+                  result11.push(e11);
+                }
+                _rt::cabi_dealloc(base11, len11 * (4*::core::mem::size_of::<*const u8>()), ::core::mem::size_of::<*const u8>());
+
+                result11
+              };
+              Ok(e)
+            }
+            1 => {
+              let e = {
+                let l12 = i32::from(*ptr0.add(::core::mem::size_of::<*const u8>()).cast::<u8>());
+                let v19 = match l12 {
+                  0 => {
+                    let e19 = {
+                      let l13 = *ptr0.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                      let l14 = *ptr0.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                      let len15 = l14;
+                      let bytes15 = _rt::Vec::from_raw_parts(l13.cast(), len15, len15);
+
+                      _rt::string_lift(bytes15)
+                    };
+                    Error::Upstream(e19)
+                  }
+                  n => {
+                    debug_assert_eq!(n, 1, "invalid enum discriminant");
+                    let e19 = {
+                      let l16 = *ptr0.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                      let l17 = *ptr0.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                      let len18 = l17;
+                      let bytes18 = _rt::Vec::from_raw_parts(l16.cast(), len18, len18);
+
+                      _rt::string_lift(bytes18)
+                    };
+                    Error::Io(e19)
+                  }
+                };
+
+                v19
+              };
+              Err(e)
+            }
+            _ => _rt::invalid_enum_discriminant(),
+          };
+          result20
         }
+      }
+
     }
 
-    impl AsI32 for i32 {
-        #[inline]
-        fn as_i32(self) -> i32 {
-            self as i32
-        }
-    }
-
-    impl AsI32 for u32 {
-        #[inline]
-        fn as_i32(self) -> i32 {
-            self as i32
-        }
-    }
-
-    impl AsI32 for i16 {
-        #[inline]
-        fn as_i32(self) -> i32 {
-            self as i32
-        }
-    }
-
-    impl AsI32 for u16 {
-        #[inline]
-        fn as_i32(self) -> i32 {
-            self as i32
-        }
-    }
-
-    impl AsI32 for i8 {
-        #[inline]
-        fn as_i32(self) -> i32 {
-            self as i32
-        }
-    }
-
-    impl AsI32 for u8 {
-        #[inline]
-        fn as_i32(self) -> i32 {
-            self as i32
-        }
-    }
-
-    impl AsI32 for char {
-        #[inline]
-        fn as_i32(self) -> i32 {
-            self as i32
-        }
-    }
-
-    impl AsI32 for usize {
-        #[inline]
-        fn as_i32(self) -> i32 {
-            self as i32
-        }
-    }
-
-    use core::fmt;
-    use core::marker;
-    use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
-
-    /// A type which represents a component model resource, either imported or
-    /// exported into this component.
+  }
+  pub mod keyvalue {
+    /// Small values that the functions of an app share and that outlive their calls.
     ///
-    /// This is a low-level wrapper which handles the lifetime of the resource
-    /// (namely this has a destructor). The `T` provided defines the component model
-    /// intrinsics that this wrapper uses.
-    ///
-    /// One of the chief purposes of this type is to provide `Deref` implementations
-    /// to access the underlying data when it is owned.
-    ///
-    /// This type is primarily used in generated code for exported and imported
-    /// resources.
-    #[repr(transparent)]
-    pub struct Resource<T: WasmResource> {
-        // NB: This would ideally be `u32` but it is not. The fact that this has
-        // interior mutability is not exposed in the API of this type except for the
-        // `take_handle` method which is supposed to in theory be private.
-        //
-        // This represents, almost all the time, a valid handle value. When it's
-        // invalid it's stored as `u32::MAX`.
-        handle: AtomicU32,
-        _marker: marker::PhantomData<T>,
-    }
+    /// Needs `allow.keyvalue = true` in the function's manifest. Other apps cannot see the values.
+    /// A write that returned is seen by every read that begins after it, of any function.
+    /// Bounds: a key has 1 to 512 bytes, a value at most 64 KiB, and what an app keeps in all is
+    /// limited by its node (16 MiB and 100,000 keys unless the node says otherwise).
+    #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+    pub mod store {
+      #[used]
+      #[doc(hidden)]
+      static __FORCE_SECTION_REF: fn() =
+      super::super::super::__link_custom_section_describing_imports;
+      
+      use super::super::super::_rt;
+      /// Why something did not work.
+      #[derive(Clone)]
+      pub enum Error {
+        /// The bucket's name is not valid: 1 to 63 lower-case letters, digits and hyphens.
+        NoSuchStore,
+        /// The function's manifest does not say `allow.keyvalue = true`.
+        AccessDenied,
+        /// Anything else, in words: ``value of 70000 bytes for key `x`: the limit is 65536 bytes``.
+        Other(_rt::String),
+      }
+      impl ::core::fmt::Debug for Error {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+          match self {
+            Error::NoSuchStore => {
+              f.debug_tuple("Error::NoSuchStore").finish()
+            }
+            Error::AccessDenied => {
+              f.debug_tuple("Error::AccessDenied").finish()
+            }
+            Error::Other(e) => {
+              f.debug_tuple("Error::Other").field(e).finish()
+            }
+          }
+        }
+      }
+      impl ::core::fmt::Display for Error {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+          write!(f, "{:?}", self)
+        }
+      }
 
-    /// A trait which all wasm resources implement, namely providing the ability to
-    /// drop a resource.
-    ///
-    /// This generally is implemented by generated code, not user-facing code.
-    #[allow(clippy::missing_safety_doc)]
-    pub unsafe trait WasmResource {
-        /// Invokes the `[resource-drop]...` intrinsic.
-        unsafe fn drop(handle: u32);
-    }
+      impl ::core::error::Error for Error {}
+      /// Some keys of a bucket.
+      #[derive(Clone)]
+      pub struct KeyResponse {
+        /// In the order of their bytes.
+        pub keys: _rt::Vec::<_rt::String>,
+        /// Where the next keys begin; `none` when there are no more.
+        pub cursor: Option<_rt::String>,
+      }
+      impl ::core::fmt::Debug for KeyResponse {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+          f.debug_struct("KeyResponse").field("keys", &self.keys).field("cursor", &self.cursor).finish()
+        }
+      }
+      /// A bucket that was opened.
 
-    impl<T: WasmResource> Resource<T> {
+      #[derive(Debug)]
+      #[repr(transparent)]
+      pub struct Bucket{
+        handle: _rt::Resource<Bucket>,
+      }
+
+      impl Bucket{
         #[doc(hidden)]
         pub unsafe fn from_handle(handle: u32) -> Self {
-            debug_assert!(handle != 0 && handle != u32::MAX);
-            Self {
-                handle: AtomicU32::new(handle),
-                _marker: marker::PhantomData,
-            }
-        }
-
-        /// Takes ownership of the handle owned by `resource`.
-        ///
-        /// Note that this ideally would be `into_handle` taking `Resource<T>` by
-        /// ownership. The code generator does not enable that in all situations,
-        /// unfortunately, so this is provided instead.
-        ///
-        /// Also note that `take_handle` is in theory only ever called on values
-        /// owned by a generated function. For example a generated function might
-        /// take `Resource<T>` as an argument but then call `take_handle` on a
-        /// reference to that argument. In that sense the dynamic nature of
-        /// `take_handle` should only be exposed internally to generated code, not
-        /// to user code.
-        #[doc(hidden)]
-        pub fn take_handle(resource: &Resource<T>) -> u32 {
-            resource.handle.swap(u32::MAX, Relaxed)
+          Self {
+            handle: unsafe { _rt::Resource::from_handle(handle) },
+          }
         }
 
         #[doc(hidden)]
-        pub fn handle(resource: &Resource<T>) -> u32 {
-            resource.handle.load(Relaxed)
+        pub fn take_handle(&self) -> u32 {
+          _rt::Resource::take_handle(&self.handle)
         }
-    }
 
-    impl<T: WasmResource> fmt::Debug for Resource<T> {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.debug_struct("Resource")
-                .field("handle", &self.handle)
-                .finish()
+        #[doc(hidden)]
+        pub fn handle(&self) -> u32 {
+          _rt::Resource::handle(&self.handle)
         }
-    }
+      }
+      
 
-    impl<T: WasmResource> Drop for Resource<T> {
-        fn drop(&mut self) {
-            unsafe {
-                match self.handle.load(Relaxed) {
-                    // If this handle was "taken" then don't do anything in the
-                    // destructor.
-                    u32::MAX => {}
-
-                    // ... but otherwise do actually destroy it with the imported
-                    // component model intrinsic as defined through `T`.
-                    other => T::drop(other),
-                }
-            }
-        }
-    }
-    pub use alloc_crate::alloc;
-    pub unsafe fn bool_lift(val: u8) -> bool {
-        if cfg!(debug_assertions) {
-            match val {
-                0 => false,
-                1 => true,
-                _ => panic!("invalid bool discriminant"),
-            }
-        } else {
-            val != 0
-        }
-    }
-
-    pub fn as_i64<T: AsI64>(t: T) -> i64 {
-        t.as_i64()
-    }
-
-    pub trait AsI64 {
-        fn as_i64(self) -> i64;
-    }
-
-    impl<'a, T: Copy + AsI64> AsI64 for &'a T {
-        fn as_i64(self) -> i64 {
-            (*self).as_i64()
-        }
-    }
-
-    impl AsI64 for i64 {
+      unsafe impl _rt::WasmResource for Bucket{
         #[inline]
-        fn as_i64(self) -> i64 {
-            self as i64
+        unsafe fn drop(_handle: u32) {
+          
+          #[cfg(target_arch = "wasm32")]
+          #[link(wasm_import_module = "wasi:keyvalue/store@0.2.0-draft2")]
+          unsafe extern "C" {
+            #[link_name = "[resource-drop]bucket"]
+            fn drop(_: i32, );
+          }
+
+          #[cfg(not(target_arch = "wasm32"))]
+          unsafe extern "C" fn drop(_: i32, ) { unreachable!() }
+          
+          unsafe { drop(_handle as i32); }
         }
+      }
+      
+      #[allow(unused_unsafe, clippy::all)]
+      /// Opens a bucket, a name space of the app. `default` and every other name always work: a
+      /// bucket is there as soon as it has a key.
+      #[allow(async_fn_in_trait)]
+      pub fn open(identifier: &str,) -> Result<Bucket,Error>{
+        unsafe {
+
+          #[cfg_attr(target_pointer_width="64", repr(align(8)))]
+          #[cfg_attr(target_pointer_width="32", repr(align(4)))]
+          struct RetArea([::core::mem::MaybeUninit::<u8>; 4*::core::mem::size_of::<*const u8>()]);
+          let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 4*::core::mem::size_of::<*const u8>()]);
+          let vec0 = identifier;
+          let ptr0 = vec0.as_ptr().cast::<u8>();
+          let len0 = vec0.len();
+          let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
+          #[cfg(target_arch = "wasm32")]
+          #[link(wasm_import_module = "wasi:keyvalue/store@0.2.0-draft2")]
+          unsafe extern "C" {
+            #[link_name = "open"]
+            fn wit_import2(_: *mut u8, _: usize, _: *mut u8, );
+          }
+
+          #[cfg(not(target_arch = "wasm32"))]
+          unsafe extern "C" fn wit_import2(_: *mut u8, _: usize, _: *mut u8, ) { unreachable!() }
+          wit_import2(ptr0.cast_mut(), len0, ptr1);
+          let l3 = i32::from(*ptr1.add(0).cast::<u8>());
+          let result10 = match l3 {
+            0 => {
+              let e = {
+                let l4 = *ptr1.add(::core::mem::size_of::<*const u8>()).cast::<i32>();
+
+                Bucket::from_handle(l4 as u32)
+              };
+              Ok(e)
+            }
+            1 => {
+              let e = {
+                let l5 = i32::from(*ptr1.add(::core::mem::size_of::<*const u8>()).cast::<u8>());
+                let v9 = match l5 {
+                  0 => {
+                    Error::NoSuchStore
+                  }
+                  1 => {
+                    Error::AccessDenied
+                  }
+                  n => {
+                    debug_assert_eq!(n, 2, "invalid enum discriminant");
+                    let e9 = {
+                      let l6 = *ptr1.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                      let l7 = *ptr1.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                      let len8 = l7;
+                      let bytes8 = _rt::Vec::from_raw_parts(l6.cast(), len8, len8);
+
+                      _rt::string_lift(bytes8)
+                    };
+                    Error::Other(e9)
+                  }
+                };
+
+                v9
+              };
+              Err(e)
+            }
+            _ => _rt::invalid_enum_discriminant(),
+          };
+          result10
+        }
+      }
+      impl Bucket {
+        #[allow(unused_unsafe, clippy::all)]
+        /// The value of a key; `none` when it is not there.
+        #[allow(async_fn_in_trait)]
+        pub fn get(&self,key: &str,) -> Result<Option<_rt::Vec::<u8>>,Error>{
+          unsafe {
+
+            #[cfg_attr(target_pointer_width="64", repr(align(8)))]
+            #[cfg_attr(target_pointer_width="32", repr(align(4)))]
+            struct RetArea([::core::mem::MaybeUninit::<u8>; 4*::core::mem::size_of::<*const u8>()]);
+            let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 4*::core::mem::size_of::<*const u8>()]);
+            let vec0 = key;
+            let ptr0 = vec0.as_ptr().cast::<u8>();
+            let len0 = vec0.len();
+            let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
+            #[cfg(target_arch = "wasm32")]
+            #[link(wasm_import_module = "wasi:keyvalue/store@0.2.0-draft2")]
+            unsafe extern "C" {
+              #[link_name = "[method]bucket.get"]
+              fn wit_import2(_: i32, _: *mut u8, _: usize, _: *mut u8, );
+            }
+
+            #[cfg(not(target_arch = "wasm32"))]
+            unsafe extern "C" fn wit_import2(_: i32, _: *mut u8, _: usize, _: *mut u8, ) { unreachable!() }
+            wit_import2((self).handle() as i32, ptr0.cast_mut(), len0, ptr1);
+            let l3 = i32::from(*ptr1.add(0).cast::<u8>());
+            let result13 = match l3 {
+              0 => {
+                let e = {
+                  let l4 = i32::from(*ptr1.add(::core::mem::size_of::<*const u8>()).cast::<u8>());
+
+                  match l4 {
+                    0 => None,
+                    1 => {
+                      let e = {
+                        let l5 = *ptr1.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                        let l6 = *ptr1.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                        let len7 = l6;
+
+                        <_ as From<_rt::Vec<_>>>::from(_rt::Vec::from_raw_parts(l5.cast(), len7, len7))
+                      };
+                      Some(e)
+                    }
+                    _ => _rt::invalid_enum_discriminant(),
+                  }
+                };
+                Ok(e)
+              }
+              1 => {
+                let e = {
+                  let l8 = i32::from(*ptr1.add(::core::mem::size_of::<*const u8>()).cast::<u8>());
+                  let v12 = match l8 {
+                    0 => {
+                      Error::NoSuchStore
+                    }
+                    1 => {
+                      Error::AccessDenied
+                    }
+                    n => {
+                      debug_assert_eq!(n, 2, "invalid enum discriminant");
+                      let e12 = {
+                        let l9 = *ptr1.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                        let l10 = *ptr1.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                        let len11 = l10;
+                        let bytes11 = _rt::Vec::from_raw_parts(l9.cast(), len11, len11);
+
+                        _rt::string_lift(bytes11)
+                      };
+                      Error::Other(e12)
+                    }
+                  };
+
+                  v12
+                };
+                Err(e)
+              }
+              _ => _rt::invalid_enum_discriminant(),
+            };
+            result13
+          }
+        }
+      }
+      impl Bucket {
+        #[allow(unused_unsafe, clippy::all)]
+        /// Sets a key. What is refused leaves the old value.
+        #[allow(async_fn_in_trait)]
+        pub fn set(&self,key: &str,value: &[u8],) -> Result<(),Error>{
+          unsafe {
+
+            #[cfg_attr(target_pointer_width="64", repr(align(8)))]
+            #[cfg_attr(target_pointer_width="32", repr(align(4)))]
+            struct RetArea([::core::mem::MaybeUninit::<u8>; 4*::core::mem::size_of::<*const u8>()]);
+            let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 4*::core::mem::size_of::<*const u8>()]);
+            let vec0 = key;
+            let ptr0 = vec0.as_ptr().cast::<u8>();
+            let len0 = vec0.len();
+            let vec1 = value;
+            let ptr1 = vec1.as_ptr().cast::<u8>();
+            let len1 = vec1.len();
+            let ptr2 = ret_area.0.as_mut_ptr().cast::<u8>();
+            #[cfg(target_arch = "wasm32")]
+            #[link(wasm_import_module = "wasi:keyvalue/store@0.2.0-draft2")]
+            unsafe extern "C" {
+              #[link_name = "[method]bucket.set"]
+              fn wit_import3(_: i32, _: *mut u8, _: usize, _: *mut u8, _: usize, _: *mut u8, );
+            }
+
+            #[cfg(not(target_arch = "wasm32"))]
+            unsafe extern "C" fn wit_import3(_: i32, _: *mut u8, _: usize, _: *mut u8, _: usize, _: *mut u8, ) { unreachable!() }
+            wit_import3((self).handle() as i32, ptr0.cast_mut(), len0, ptr1.cast_mut(), len1, ptr2);
+            let l4 = i32::from(*ptr2.add(0).cast::<u8>());
+            let result10 = match l4 {
+              0 => {
+                let e = ();
+                Ok(e)
+              }
+              1 => {
+                let e = {
+                  let l5 = i32::from(*ptr2.add(::core::mem::size_of::<*const u8>()).cast::<u8>());
+                  let v9 = match l5 {
+                    0 => {
+                      Error::NoSuchStore
+                    }
+                    1 => {
+                      Error::AccessDenied
+                    }
+                    n => {
+                      debug_assert_eq!(n, 2, "invalid enum discriminant");
+                      let e9 = {
+                        let l6 = *ptr2.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                        let l7 = *ptr2.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                        let len8 = l7;
+                        let bytes8 = _rt::Vec::from_raw_parts(l6.cast(), len8, len8);
+
+                        _rt::string_lift(bytes8)
+                      };
+                      Error::Other(e9)
+                    }
+                  };
+
+                  v9
+                };
+                Err(e)
+              }
+              _ => _rt::invalid_enum_discriminant(),
+            };
+            result10
+          }
+        }
+      }
+      impl Bucket {
+        #[allow(unused_unsafe, clippy::all)]
+        /// Removes a key, if it is there.
+        #[allow(async_fn_in_trait)]
+        pub fn delete(&self,key: &str,) -> Result<(),Error>{
+          unsafe {
+
+            #[cfg_attr(target_pointer_width="64", repr(align(8)))]
+            #[cfg_attr(target_pointer_width="32", repr(align(4)))]
+            struct RetArea([::core::mem::MaybeUninit::<u8>; 4*::core::mem::size_of::<*const u8>()]);
+            let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 4*::core::mem::size_of::<*const u8>()]);
+            let vec0 = key;
+            let ptr0 = vec0.as_ptr().cast::<u8>();
+            let len0 = vec0.len();
+            let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
+            #[cfg(target_arch = "wasm32")]
+            #[link(wasm_import_module = "wasi:keyvalue/store@0.2.0-draft2")]
+            unsafe extern "C" {
+              #[link_name = "[method]bucket.delete"]
+              fn wit_import2(_: i32, _: *mut u8, _: usize, _: *mut u8, );
+            }
+
+            #[cfg(not(target_arch = "wasm32"))]
+            unsafe extern "C" fn wit_import2(_: i32, _: *mut u8, _: usize, _: *mut u8, ) { unreachable!() }
+            wit_import2((self).handle() as i32, ptr0.cast_mut(), len0, ptr1);
+            let l3 = i32::from(*ptr1.add(0).cast::<u8>());
+            let result9 = match l3 {
+              0 => {
+                let e = ();
+                Ok(e)
+              }
+              1 => {
+                let e = {
+                  let l4 = i32::from(*ptr1.add(::core::mem::size_of::<*const u8>()).cast::<u8>());
+                  let v8 = match l4 {
+                    0 => {
+                      Error::NoSuchStore
+                    }
+                    1 => {
+                      Error::AccessDenied
+                    }
+                    n => {
+                      debug_assert_eq!(n, 2, "invalid enum discriminant");
+                      let e8 = {
+                        let l5 = *ptr1.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                        let l6 = *ptr1.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                        let len7 = l6;
+                        let bytes7 = _rt::Vec::from_raw_parts(l5.cast(), len7, len7);
+
+                        _rt::string_lift(bytes7)
+                      };
+                      Error::Other(e8)
+                    }
+                  };
+
+                  v8
+                };
+                Err(e)
+              }
+              _ => _rt::invalid_enum_discriminant(),
+            };
+            result9
+          }
+        }
+      }
+      impl Bucket {
+        #[allow(unused_unsafe, clippy::all)]
+        /// Whether a key is there.
+        #[allow(async_fn_in_trait)]
+        pub fn exists(&self,key: &str,) -> Result<bool,Error>{
+          unsafe {
+
+            #[cfg_attr(target_pointer_width="64", repr(align(8)))]
+            #[cfg_attr(target_pointer_width="32", repr(align(4)))]
+            struct RetArea([::core::mem::MaybeUninit::<u8>; 4*::core::mem::size_of::<*const u8>()]);
+            let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 4*::core::mem::size_of::<*const u8>()]);
+            let vec0 = key;
+            let ptr0 = vec0.as_ptr().cast::<u8>();
+            let len0 = vec0.len();
+            let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
+            #[cfg(target_arch = "wasm32")]
+            #[link(wasm_import_module = "wasi:keyvalue/store@0.2.0-draft2")]
+            unsafe extern "C" {
+              #[link_name = "[method]bucket.exists"]
+              fn wit_import2(_: i32, _: *mut u8, _: usize, _: *mut u8, );
+            }
+
+            #[cfg(not(target_arch = "wasm32"))]
+            unsafe extern "C" fn wit_import2(_: i32, _: *mut u8, _: usize, _: *mut u8, ) { unreachable!() }
+            wit_import2((self).handle() as i32, ptr0.cast_mut(), len0, ptr1);
+            let l3 = i32::from(*ptr1.add(0).cast::<u8>());
+            let result10 = match l3 {
+              0 => {
+                let e = {
+                  let l4 = i32::from(*ptr1.add(::core::mem::size_of::<*const u8>()).cast::<u8>());
+
+                  _rt::bool_lift(l4 as u8)
+                };
+                Ok(e)
+              }
+              1 => {
+                let e = {
+                  let l5 = i32::from(*ptr1.add(::core::mem::size_of::<*const u8>()).cast::<u8>());
+                  let v9 = match l5 {
+                    0 => {
+                      Error::NoSuchStore
+                    }
+                    1 => {
+                      Error::AccessDenied
+                    }
+                    n => {
+                      debug_assert_eq!(n, 2, "invalid enum discriminant");
+                      let e9 = {
+                        let l6 = *ptr1.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                        let l7 = *ptr1.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                        let len8 = l7;
+                        let bytes8 = _rt::Vec::from_raw_parts(l6.cast(), len8, len8);
+
+                        _rt::string_lift(bytes8)
+                      };
+                      Error::Other(e9)
+                    }
+                  };
+
+                  v9
+                };
+                Err(e)
+              }
+              _ => _rt::invalid_enum_discriminant(),
+            };
+            result10
+          }
+        }
+      }
+      impl Bucket {
+        #[allow(unused_unsafe, clippy::all)]
+        /// At most 1,000 keys: the first ones, or those after a cursor of an earlier answer.
+        #[allow(async_fn_in_trait)]
+        pub fn list_keys(&self,cursor: Option<&str>,) -> Result<KeyResponse,Error>{
+          unsafe {
+
+            #[cfg_attr(target_pointer_width="64", repr(align(8)))]
+            #[cfg_attr(target_pointer_width="32", repr(align(4)))]
+            struct RetArea([::core::mem::MaybeUninit::<u8>; 6*::core::mem::size_of::<*const u8>()]);
+            let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 6*::core::mem::size_of::<*const u8>()]);
+            let (result1_0,result1_1,result1_2,) = match cursor {
+              Some(e) => {
+                let vec0 = e;
+                let ptr0 = vec0.as_ptr().cast::<u8>();
+                let len0 = vec0.len();
+
+                (1i32, ptr0.cast_mut(), len0)
+              },
+              None => {
+                (0i32, ::core::ptr::null_mut(), 0usize)
+              },
+            };let ptr2 = ret_area.0.as_mut_ptr().cast::<u8>();
+            #[cfg(target_arch = "wasm32")]
+            #[link(wasm_import_module = "wasi:keyvalue/store@0.2.0-draft2")]
+            unsafe extern "C" {
+              #[link_name = "[method]bucket.list-keys"]
+              fn wit_import3(_: i32, _: i32, _: *mut u8, _: usize, _: *mut u8, );
+            }
+
+            #[cfg(not(target_arch = "wasm32"))]
+            unsafe extern "C" fn wit_import3(_: i32, _: i32, _: *mut u8, _: usize, _: *mut u8, ) { unreachable!() }
+            wit_import3((self).handle() as i32, result1_0, result1_1, result1_2, ptr2);
+            let l4 = i32::from(*ptr2.add(0).cast::<u8>());
+            let result20 = match l4 {
+              0 => {
+                let e = {
+                  let l5 = *ptr2.add(::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                  let l6 = *ptr2.add(2*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                  let base10 = l5;
+                  let len10 = l6;
+                  let mut result10 = _rt::Vec::with_capacity(len10);
+                  for i in 0..len10 {
+                    let base = base10.add(i * (2*::core::mem::size_of::<*const u8>()));
+                    let e10 = {
+                      let l7 = *base.add(0).cast::<*mut u8>();
+                      let l8 = *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>();
+                      let len9 = l8;
+                      let bytes9 = _rt::Vec::from_raw_parts(l7.cast(), len9, len9);
+
+                      _rt::string_lift(bytes9)
+                    };
+                    result10.push(e10);
+                  }
+                  _rt::cabi_dealloc(base10, len10 * (2*::core::mem::size_of::<*const u8>()), ::core::mem::size_of::<*const u8>());
+                  let l11 = i32::from(*ptr2.add(3*::core::mem::size_of::<*const u8>()).cast::<u8>());
+
+                  KeyResponse{
+                    keys: result10,
+                    cursor: match l11 {
+                      0 => None,
+                      1 => {
+                        let e = {
+                          let l12 = *ptr2.add(4*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                          let l13 = *ptr2.add(5*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                          let len14 = l13;
+                          let bytes14 = _rt::Vec::from_raw_parts(l12.cast(), len14, len14);
+
+                          _rt::string_lift(bytes14)
+                        };
+                        Some(e)
+                      }
+                      _ => _rt::invalid_enum_discriminant(),
+                    },
+                  }
+                };
+                Ok(e)
+              }
+              1 => {
+                let e = {
+                  let l15 = i32::from(*ptr2.add(::core::mem::size_of::<*const u8>()).cast::<u8>());
+                  let v19 = match l15 {
+                    0 => {
+                      Error::NoSuchStore
+                    }
+                    1 => {
+                      Error::AccessDenied
+                    }
+                    n => {
+                      debug_assert_eq!(n, 2, "invalid enum discriminant");
+                      let e19 = {
+                        let l16 = *ptr2.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                        let l17 = *ptr2.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                        let len18 = l17;
+                        let bytes18 = _rt::Vec::from_raw_parts(l16.cast(), len18, len18);
+
+                        _rt::string_lift(bytes18)
+                      };
+                      Error::Other(e19)
+                    }
+                  };
+
+                  v19
+                };
+                Err(e)
+              }
+              _ => _rt::invalid_enum_discriminant(),
+            };
+            result20
+          }
+        }
+      }
+
     }
 
-    impl AsI64 for u64 {
+    /// Changes with nothing in between, however many functions make them at once.
+    #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+    pub mod atomics {
+      #[used]
+      #[doc(hidden)]
+      static __FORCE_SECTION_REF: fn() =
+      super::super::super::__link_custom_section_describing_imports;
+      
+      use super::super::super::_rt;
+      pub type Bucket = super::super::super::wasi::keyvalue::store::Bucket;
+      pub type Error = super::super::super::wasi::keyvalue::store::Error;
+      /// A key as it was when it was looked at, to be swapped if it is still that.
+
+      #[derive(Debug)]
+      #[repr(transparent)]
+      pub struct Cas{
+        handle: _rt::Resource<Cas>,
+      }
+
+      impl Cas{
+        #[doc(hidden)]
+        pub unsafe fn from_handle(handle: u32) -> Self {
+          Self {
+            handle: unsafe { _rt::Resource::from_handle(handle) },
+          }
+        }
+
+        #[doc(hidden)]
+        pub fn take_handle(&self) -> u32 {
+          _rt::Resource::take_handle(&self.handle)
+        }
+
+        #[doc(hidden)]
+        pub fn handle(&self) -> u32 {
+          _rt::Resource::handle(&self.handle)
+        }
+      }
+      
+
+      unsafe impl _rt::WasmResource for Cas{
         #[inline]
-        fn as_i64(self) -> i64 {
-            self as i64
+        unsafe fn drop(_handle: u32) {
+          
+          #[cfg(target_arch = "wasm32")]
+          #[link(wasm_import_module = "wasi:keyvalue/atomics@0.2.0-draft2")]
+          unsafe extern "C" {
+            #[link_name = "[resource-drop]cas"]
+            fn drop(_: i32, );
+          }
+
+          #[cfg(not(target_arch = "wasm32"))]
+          unsafe extern "C" fn drop(_: i32, ) { unreachable!() }
+          
+          unsafe { drop(_handle as i32); }
         }
+      }
+      
+      /// Why a swap did not happen.
+      pub enum CasError {
+        /// The store refused the value, or failed.
+        StoreError(Error),
+        /// Somebody changed the key meanwhile. The handle that comes with it has seen the new value,
+        /// to try again.
+        CasFailed(Cas),
+      }
+      impl ::core::fmt::Debug for CasError {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+          match self {
+            CasError::StoreError(e) => {
+              f.debug_tuple("CasError::StoreError").field(e).finish()
+            }
+            CasError::CasFailed(e) => {
+              f.debug_tuple("CasError::CasFailed").field(e).finish()
+            }
+          }
+        }
+      }
+      impl ::core::fmt::Display for CasError {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+          write!(f, "{:?}", self)
+        }
+      }
+
+      impl ::core::error::Error for CasError {}
+      impl Cas {
+        #[allow(unused_unsafe, clippy::all)]
+        /// Looks at a key.
+        #[allow(async_fn_in_trait)]
+        pub fn new(bucket: &Bucket,key: &str,) -> Result<Cas,Error>{
+          unsafe {
+
+            #[cfg_attr(target_pointer_width="64", repr(align(8)))]
+            #[cfg_attr(target_pointer_width="32", repr(align(4)))]
+            struct RetArea([::core::mem::MaybeUninit::<u8>; 4*::core::mem::size_of::<*const u8>()]);
+            let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 4*::core::mem::size_of::<*const u8>()]);
+            let vec0 = key;
+            let ptr0 = vec0.as_ptr().cast::<u8>();
+            let len0 = vec0.len();
+            let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
+            #[cfg(target_arch = "wasm32")]
+            #[link(wasm_import_module = "wasi:keyvalue/atomics@0.2.0-draft2")]
+            unsafe extern "C" {
+              #[link_name = "[static]cas.new"]
+              fn wit_import2(_: i32, _: *mut u8, _: usize, _: *mut u8, );
+            }
+
+            #[cfg(not(target_arch = "wasm32"))]
+            unsafe extern "C" fn wit_import2(_: i32, _: *mut u8, _: usize, _: *mut u8, ) { unreachable!() }
+            wit_import2((bucket).handle() as i32, ptr0.cast_mut(), len0, ptr1);
+            let l3 = i32::from(*ptr1.add(0).cast::<u8>());
+            let result10 = match l3 {
+              0 => {
+                let e = {
+                  let l4 = *ptr1.add(::core::mem::size_of::<*const u8>()).cast::<i32>();
+
+                  Cas::from_handle(l4 as u32)
+                };
+                Ok(e)
+              }
+              1 => {
+                let e = {
+                  let l5 = i32::from(*ptr1.add(::core::mem::size_of::<*const u8>()).cast::<u8>());
+                  use super::super::super::wasi::keyvalue::store::Error as V9;
+                  let v9 = match l5 {
+                    0 => {
+                      V9::NoSuchStore
+                    }
+                    1 => {
+                      V9::AccessDenied
+                    }
+                    n => {
+                      debug_assert_eq!(n, 2, "invalid enum discriminant");
+                      let e9 = {
+                        let l6 = *ptr1.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                        let l7 = *ptr1.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                        let len8 = l7;
+                        let bytes8 = _rt::Vec::from_raw_parts(l6.cast(), len8, len8);
+
+                        _rt::string_lift(bytes8)
+                      };
+                      V9::Other(e9)
+                    }
+                  };
+
+                  v9
+                };
+                Err(e)
+              }
+              _ => _rt::invalid_enum_discriminant(),
+            };
+            result10
+          }
+        }
+      }
+      impl Cas {
+        #[allow(unused_unsafe, clippy::all)]
+        /// The value that was seen; `none` when the key was not there.
+        #[allow(async_fn_in_trait)]
+        pub fn current(&self,) -> Result<Option<_rt::Vec::<u8>>,Error>{
+          unsafe {
+
+            #[cfg_attr(target_pointer_width="64", repr(align(8)))]
+            #[cfg_attr(target_pointer_width="32", repr(align(4)))]
+            struct RetArea([::core::mem::MaybeUninit::<u8>; 4*::core::mem::size_of::<*const u8>()]);
+            let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 4*::core::mem::size_of::<*const u8>()]);
+            let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+            #[cfg(target_arch = "wasm32")]
+            #[link(wasm_import_module = "wasi:keyvalue/atomics@0.2.0-draft2")]
+            unsafe extern "C" {
+              #[link_name = "[method]cas.current"]
+              fn wit_import1(_: i32, _: *mut u8, );
+            }
+
+            #[cfg(not(target_arch = "wasm32"))]
+            unsafe extern "C" fn wit_import1(_: i32, _: *mut u8, ) { unreachable!() }
+            wit_import1((self).handle() as i32, ptr0);
+            let l2 = i32::from(*ptr0.add(0).cast::<u8>());
+            let result12 = match l2 {
+              0 => {
+                let e = {
+                  let l3 = i32::from(*ptr0.add(::core::mem::size_of::<*const u8>()).cast::<u8>());
+
+                  match l3 {
+                    0 => None,
+                    1 => {
+                      let e = {
+                        let l4 = *ptr0.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                        let l5 = *ptr0.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                        let len6 = l5;
+
+                        <_ as From<_rt::Vec<_>>>::from(_rt::Vec::from_raw_parts(l4.cast(), len6, len6))
+                      };
+                      Some(e)
+                    }
+                    _ => _rt::invalid_enum_discriminant(),
+                  }
+                };
+                Ok(e)
+              }
+              1 => {
+                let e = {
+                  let l7 = i32::from(*ptr0.add(::core::mem::size_of::<*const u8>()).cast::<u8>());
+                  use super::super::super::wasi::keyvalue::store::Error as V11;
+                  let v11 = match l7 {
+                    0 => {
+                      V11::NoSuchStore
+                    }
+                    1 => {
+                      V11::AccessDenied
+                    }
+                    n => {
+                      debug_assert_eq!(n, 2, "invalid enum discriminant");
+                      let e11 = {
+                        let l8 = *ptr0.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                        let l9 = *ptr0.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                        let len10 = l9;
+                        let bytes10 = _rt::Vec::from_raw_parts(l8.cast(), len10, len10);
+
+                        _rt::string_lift(bytes10)
+                      };
+                      V11::Other(e11)
+                    }
+                  };
+
+                  v11
+                };
+                Err(e)
+              }
+              _ => _rt::invalid_enum_discriminant(),
+            };
+            result12
+          }
+        }
+      }
+      #[allow(unused_unsafe, clippy::all)]
+      /// Adds to a number and returns the sum. The value is decimal text of a 64-bit signed integer;
+      /// a key that is not there counts as 0. Other values are an error and stay.
+      #[allow(async_fn_in_trait)]
+      pub fn increment(bucket: &Bucket,key: &str,delta: i64,) -> Result<i64,Error>{
+        unsafe {
+
+          #[repr(align(8))]
+          struct RetArea([::core::mem::MaybeUninit::<u8>; 16+2*::core::mem::size_of::<*const u8>()]);
+          let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 16+2*::core::mem::size_of::<*const u8>()]);
+          let vec0 = key;
+          let ptr0 = vec0.as_ptr().cast::<u8>();
+          let len0 = vec0.len();
+          let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
+          #[cfg(target_arch = "wasm32")]
+          #[link(wasm_import_module = "wasi:keyvalue/atomics@0.2.0-draft2")]
+          unsafe extern "C" {
+            #[link_name = "increment"]
+            fn wit_import2(_: i32, _: *mut u8, _: usize, _: i64, _: *mut u8, );
+          }
+
+          #[cfg(not(target_arch = "wasm32"))]
+          unsafe extern "C" fn wit_import2(_: i32, _: *mut u8, _: usize, _: i64, _: *mut u8, ) { unreachable!() }
+          wit_import2((bucket).handle() as i32, ptr0.cast_mut(), len0, _rt::as_i64(&delta), ptr1);
+          let l3 = i32::from(*ptr1.add(0).cast::<u8>());
+          let result10 = match l3 {
+            0 => {
+              let e = {
+                let l4 = *ptr1.add(8).cast::<i64>();
+
+                l4
+              };
+              Ok(e)
+            }
+            1 => {
+              let e = {
+                let l5 = i32::from(*ptr1.add(8).cast::<u8>());
+                use super::super::super::wasi::keyvalue::store::Error as V9;
+                let v9 = match l5 {
+                  0 => {
+                    V9::NoSuchStore
+                  }
+                  1 => {
+                    V9::AccessDenied
+                  }
+                  n => {
+                    debug_assert_eq!(n, 2, "invalid enum discriminant");
+                    let e9 = {
+                      let l6 = *ptr1.add(8+1*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                      let l7 = *ptr1.add(8+2*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                      let len8 = l7;
+                      let bytes8 = _rt::Vec::from_raw_parts(l6.cast(), len8, len8);
+
+                      _rt::string_lift(bytes8)
+                    };
+                    V9::Other(e9)
+                  }
+                };
+
+                v9
+              };
+              Err(e)
+            }
+            _ => _rt::invalid_enum_discriminant(),
+          };
+          result10
+        }
+      }
+      #[allow(unused_unsafe, clippy::all)]
+      /// Sets a key to a value if it still is what `cas` saw: equal bytes are the same value, also
+      /// when the key was another one in between.
+      #[allow(async_fn_in_trait)]
+      pub fn swap(cas: Cas,value: &[u8],) -> Result<(),CasError>{
+        unsafe {
+
+          #[cfg_attr(target_pointer_width="64", repr(align(8)))]
+          #[cfg_attr(target_pointer_width="32", repr(align(4)))]
+          struct RetArea([::core::mem::MaybeUninit::<u8>; 5*::core::mem::size_of::<*const u8>()]);
+          let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 5*::core::mem::size_of::<*const u8>()]);
+          let vec0 = value;
+          let ptr0 = vec0.as_ptr().cast::<u8>();
+          let len0 = vec0.len();
+          let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
+          #[cfg(target_arch = "wasm32")]
+          #[link(wasm_import_module = "wasi:keyvalue/atomics@0.2.0-draft2")]
+          unsafe extern "C" {
+            #[link_name = "swap"]
+            fn wit_import2(_: i32, _: *mut u8, _: usize, _: *mut u8, );
+          }
+
+          #[cfg(not(target_arch = "wasm32"))]
+          unsafe extern "C" fn wit_import2(_: i32, _: *mut u8, _: usize, _: *mut u8, ) { unreachable!() }
+          wit_import2((&cas).take_handle() as i32, ptr0.cast_mut(), len0, ptr1);
+          let l3 = i32::from(*ptr1.add(0).cast::<u8>());
+          let result12 = match l3 {
+            0 => {
+              let e = ();
+              Ok(e)
+            }
+            1 => {
+              let e = {
+                let l4 = i32::from(*ptr1.add(::core::mem::size_of::<*const u8>()).cast::<u8>());
+                let v11 = match l4 {
+                  0 => {
+                    let e11 = {
+                      let l5 = i32::from(*ptr1.add(2*::core::mem::size_of::<*const u8>()).cast::<u8>());
+                      use super::super::super::wasi::keyvalue::store::Error as V9;
+                      let v9 = match l5 {
+                        0 => {
+                          V9::NoSuchStore
+                        }
+                        1 => {
+                          V9::AccessDenied
+                        }
+                        n => {
+                          debug_assert_eq!(n, 2, "invalid enum discriminant");
+                          let e9 = {
+                            let l6 = *ptr1.add(3*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                            let l7 = *ptr1.add(4*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                            let len8 = l7;
+                            let bytes8 = _rt::Vec::from_raw_parts(l6.cast(), len8, len8);
+
+                            _rt::string_lift(bytes8)
+                          };
+                          V9::Other(e9)
+                        }
+                      };
+
+                      v9
+                    };
+                    CasError::StoreError(e11)
+                  }
+                  n => {
+                    debug_assert_eq!(n, 1, "invalid enum discriminant");
+                    let e11 = {
+                      let l10 = *ptr1.add(2*::core::mem::size_of::<*const u8>()).cast::<i32>();
+
+                      Cas::from_handle(l10 as u32)
+                    };
+                    CasError::CasFailed(e11)
+                  }
+                };
+
+                v11
+              };
+              Err(e)
+            }
+            _ => _rt::invalid_enum_discriminant(),
+          };
+          result12
+        }
+      }
+
     }
 
-    #[cfg(target_arch = "wasm32")]
-    pub fn run_ctors_once() {
-        crate::rt::run_ctors_once();
+  }
+}
+mod _rt {
+  #![allow(dead_code, unused_imports, clippy::all)]
+  pub use alloc_crate::string::String;
+  pub use alloc_crate::vec::Vec;
+  pub unsafe fn string_lift(bytes: Vec<u8>) -> String {
+    if cfg!(debug_assertions) {
+      String::from_utf8(bytes).unwrap()
+    } else {
+      unsafe { String::from_utf8_unchecked(bytes) }
     }
-    extern crate alloc as alloc_crate;
+  }
+  pub unsafe fn invalid_enum_discriminant<T>() -> T {
+    if cfg!(debug_assertions) {
+      panic!("invalid enum discriminant")
+    } else {
+      unsafe { core::hint::unreachable_unchecked() }
+    }
+  }
+  pub unsafe fn cabi_dealloc(ptr: *mut u8, size: usize, align: usize) {
+    if size == 0 {
+      return;
+    }
+    unsafe {
+      let layout = alloc::Layout::from_size_align_unchecked(size, align);
+      alloc::dealloc(ptr, layout);
+    }
+  }
+  
+  pub fn as_i32<T: AsI32>(t: T) -> i32 {
+    t.as_i32()
+  }
+
+  pub trait AsI32 {
+    fn as_i32(self) -> i32;
+  }
+
+  impl<'a, T: Copy + AsI32> AsI32 for &'a T {
+    fn as_i32(self) -> i32 {
+      (*self).as_i32()
+    }
+  }
+  
+  impl AsI32 for i32 {
+    #[inline]
+    fn as_i32(self) -> i32 {
+      self as i32
+    }
+  }
+  
+  impl AsI32 for u32 {
+    #[inline]
+    fn as_i32(self) -> i32 {
+      self as i32
+    }
+  }
+  
+  impl AsI32 for i16 {
+    #[inline]
+    fn as_i32(self) -> i32 {
+      self as i32
+    }
+  }
+  
+  impl AsI32 for u16 {
+    #[inline]
+    fn as_i32(self) -> i32 {
+      self as i32
+    }
+  }
+  
+  impl AsI32 for i8 {
+    #[inline]
+    fn as_i32(self) -> i32 {
+      self as i32
+    }
+  }
+  
+  impl AsI32 for u8 {
+    #[inline]
+    fn as_i32(self) -> i32 {
+      self as i32
+    }
+  }
+  
+  impl AsI32 for char {
+    #[inline]
+    fn as_i32(self) -> i32 {
+      self as i32
+    }
+  }
+  
+  impl AsI32 for usize {
+    #[inline]
+    fn as_i32(self) -> i32 {
+      self as i32
+    }
+  }
+  
+
+  use core::fmt;
+  use core::marker;
+  use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+  /// A type which represents a component model resource, either imported or
+  /// exported into this component.
+  ///
+  /// This is a low-level wrapper which handles the lifetime of the resource
+  /// (namely this has a destructor). The `T` provided defines the component model
+  /// intrinsics that this wrapper uses.
+  ///
+  /// One of the chief purposes of this type is to provide `Deref` implementations
+  /// to access the underlying data when it is owned.
+  ///
+  /// This type is primarily used in generated code for exported and imported
+  /// resources.
+  #[repr(transparent)]
+  pub struct Resource<T: WasmResource> {
+    // NB: This would ideally be `u32` but it is not. The fact that this has
+    // interior mutability is not exposed in the API of this type except for the
+    // `take_handle` method which is supposed to in theory be private.
+    //
+    // This represents, almost all the time, a valid handle value. When it's
+    // invalid it's stored as `u32::MAX`.
+    handle: AtomicU32,
+    _marker: marker::PhantomData<T>,
+  }
+
+  /// A trait which all wasm resources implement, namely providing the ability to
+  /// drop a resource.
+  ///
+  /// This generally is implemented by generated code, not user-facing code.
+  #[allow(clippy::missing_safety_doc)]
+  pub unsafe trait WasmResource {
+    /// Invokes the `[resource-drop]...` intrinsic.
+    unsafe fn drop(handle: u32);
+  }
+
+  impl<T: WasmResource> Resource<T> {
+    #[doc(hidden)]
+    pub unsafe fn from_handle(handle: u32) -> Self {
+      debug_assert!(handle != 0 && handle != u32::MAX);
+      Self {
+        handle: AtomicU32::new(handle),
+        _marker: marker::PhantomData,
+      }
+    }
+
+    /// Takes ownership of the handle owned by `resource`.
+    ///
+    /// Note that this ideally would be `into_handle` taking `Resource<T>` by
+    /// ownership. The code generator does not enable that in all situations,
+    /// unfortunately, so this is provided instead.
+    ///
+    /// Also note that `take_handle` is in theory only ever called on values
+    /// owned by a generated function. For example a generated function might
+    /// take `Resource<T>` as an argument but then call `take_handle` on a
+    /// reference to that argument. In that sense the dynamic nature of
+    /// `take_handle` should only be exposed internally to generated code, not
+    /// to user code.
+    #[doc(hidden)]
+    pub fn take_handle(resource: &Resource<T>) -> u32 {
+      resource.handle.swap(u32::MAX, Relaxed)
+    }
+
+    #[doc(hidden)]
+    pub fn handle(resource: &Resource<T>) -> u32 {
+      resource.handle.load(Relaxed)
+    }
+  }
+
+  impl<T: WasmResource> fmt::Debug for Resource<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+      f.debug_struct("Resource")
+      .field("handle", &self.handle)
+      .finish()
+    }
+  }
+
+  impl<T: WasmResource> Drop for Resource<T> {
+    fn drop(&mut self) {
+      unsafe {
+        match self.handle.load(Relaxed) {
+          // If this handle was "taken" then don't do anything in the
+          // destructor.
+          u32::MAX => {}
+
+          // ... but otherwise do actually destroy it with the imported
+          // component model intrinsic as defined through `T`.
+          other => T::drop(other),
+        }
+      }
+    }
+  }
+  pub use alloc_crate::alloc;
+  pub unsafe fn bool_lift(val: u8) -> bool {
+    if cfg!(debug_assertions) {
+      match val {
+        0 => false,
+        1 => true,
+        _ => panic!("invalid bool discriminant"),
+      }
+    } else {
+      val != 0
+    }
+  }
+  
+  pub fn as_i64<T: AsI64>(t: T) -> i64 {
+    t.as_i64()
+  }
+
+  pub trait AsI64 {
+    fn as_i64(self) -> i64;
+  }
+
+  impl<'a, T: Copy + AsI64> AsI64 for &'a T {
+    fn as_i64(self) -> i64 {
+      (*self).as_i64()
+    }
+  }
+  
+  impl AsI64 for i64 {
+    #[inline]
+    fn as_i64(self) -> i64 {
+      self as i64
+    }
+  }
+  
+  impl AsI64 for u64 {
+    #[inline]
+    fn as_i64(self) -> i64 {
+      self as i64
+    }
+  }
+  
+  #[cfg(target_arch = "wasm32")]
+  pub fn run_ctors_once() {
+    crate::rt::run_ctors_once();
+  }
+  extern crate alloc as alloc_crate;
 }
 
 /// Generates `#[unsafe(no_mangle)]` functions to export the specified type as
@@ -3211,5 +2601,6 @@ gen-rust\x060.60.0";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {
-    crate::rt::maybe_link_cabi_realloc();
+  crate::rt::maybe_link_cabi_realloc();
 }
+
