@@ -1,6 +1,8 @@
 package function
 
 import (
+	"fmt"
+	"io"
 	"net/http"
 	"unsafe"
 
@@ -15,6 +17,27 @@ var (
 )
 
 func begin(with http.Handler) { handler = with }
+
+func init() { fresh.Warm = warm }
+
+// warm serves a call that never was, so that what packages set up when they are first used, and memory for things of
+// usual sizes, is there in the snapshot. It takes a third of the pages that a call touches.
+func warm() {
+	echo := func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", r.Header.Get("Content-Type"))
+		fmt.Fprintf(w, "%s %v", r.URL.Path, r.URL.Query())
+		io.Copy(w, r.Body)
+	}
+	serve(http.HandlerFunc(echo), call{
+		method: http.MethodPost,
+		path:   "/path",
+		query:  "name=value",
+		headers: [][2]string{
+			{"host", "localhost"}, {"user-agent", "none"}, {"accept", "*/*"}, {"content-type", "text/plain"},
+		},
+		body: []byte("body"),
+	})
+}
 
 // handle serves one call.
 //

@@ -5,8 +5,10 @@ import importlib
 from mote_module import NAME
 
 from mote._serve import handler_of, serve
+from mote._warm import warm
 
 _handler = handler_of(importlib.import_module(NAME))
+warm()
 
 
 class WitWorld:

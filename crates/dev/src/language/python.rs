@@ -86,6 +86,7 @@ impl Language for Python {
             "mote/_request.py",
             "mote/_response.py",
             "mote/_serve.py",
+            "mote/_warm.py",
             "mote/config.py",
             "mote/kv.py",
             "mote/log.py",

@@ -36,8 +36,12 @@ func Begin() {
 //go:wasmexport mote_initialize
 func initialize() {
 	Begin()
+	Warm()
 	restored = true
 }
+
+// Warm is run before the snapshot is taken: what happens in it for the first time, a call does not do.
+var Warm = func() {}
 
 func renew() {
 	restored = false
