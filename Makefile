@@ -6,9 +6,11 @@ RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
 NODE_COAP = $(if $(wildcard target/tools/node/node_modules/coap),--node-coap target/tools/node)
 # Of its own: it is ended when the measurement is done.
 BENCH_ENGINE = target/tools/bench-engine
+# Where `scripts/install-tools.sh test` puts compilers.
+COMPILERS = $(CURDIR)/target/tools/venv/bin:$(CURDIR)/target/tools/javascript/node_modules/.bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-programs build guests docs clean
+.PHONY: help demo test bench bench-programs bench-languages build guests docs clean
 
 help: ## list these tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -32,6 +34,11 @@ bench-programs: ## measure what processes and containers cost on a node; options
 	@socket=$$(scripts/container-engine.sh start $(BENCH_ENGINE)); \
 	$(RELEASE)/programs --mote $(RELEASE)/mote $${socket:+--container-socket $$socket} $(ARGS); code=$$?; \
 	scripts/container-engine.sh stop $(BENCH_ENGINE); exit $$code
+
+# With the compilers that are on the path, or where `scripts/install-tools.sh test` has put them.
+bench-languages: ## measure functions of every language beside those in Rust; options in ARGS
+	cargo build --release --locked -p mote -p mote-bench -p mote-dev --bins
+	PATH="$(COMPILERS):$$PATH" $(RELEASE)/languages --mote $(RELEASE)/mote $(ARGS)
 
 build: ## build the release binaries, target/release/mote and its companions mote-bench and mote-dev
 	cargo build --release --locked -p mote -p mote-bench -p mote-dev --bin mote --bin mote-bench --bin mote-dev
