@@ -75,7 +75,10 @@ fn every_folder_is_a_test() {
         .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
         .collect();
     languages.sort();
-    assert_eq!(languages, ["c", "go", "javascript", "python", "rust", "typescript"]);
+    assert_eq!(
+        languages,
+        ["c", "go", "javascript", "python", "rust", "typescript"]
+    );
 }
 
 #[test]
