@@ -74,7 +74,7 @@ fn main() -> ExitCode {
 
 /// The mean time of a call.
 async fn measure(instance: &dyn Instance, time: Duration) -> Duration {
-    let host: Arc<dyn Host> = Arc::new(Alone(Arc::new(Nowhere)));
+    let host: Arc<dyn Host> = Arc::new(Alone::new(Arc::new(Nowhere)));
     let start = Instant::now();
     let mut calls = 0;
     while start.elapsed() < time {

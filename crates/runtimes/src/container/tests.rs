@@ -140,7 +140,7 @@ impl Node {
             hops: 0,
         });
         let context = CallContext {
-            host: Arc::new(Alone(Arc::clone(&self.log) as _)),
+            host: Arc::new(Alone::new(Arc::clone(&self.log) as _)),
             caller: Caller::root(Duration::from_secs(10)),
         };
         let reply = instance.call(&mut offered, context);
