@@ -97,6 +97,22 @@ fn a_sibling_is_called_with_all_that_belongs_to_a_request() {
 }
 
 #[test]
+fn a_sibling_that_streams_is_read_to_its_end() {
+    let node = Node::start();
+    deploy(&node, &["a"], &json!({}));
+    node.deploy("stream", &guest("http-hello"), &json!({ "concurrency": 1 }));
+    let body: Vec<u8> = (0..200_000_u32).map(|n| (n % 251) as u8).collect();
+    for _ in 0..3 {
+        let reply = node.post("/a/call/stream/echo", &body).expect(200);
+        assert!(reply.body == body, "other bytes came back");
+    }
+    assert_eq!(ended(&node, "stream", "outcome=\"ok\""), 3.0);
+    // It is not done before its reply is: the permit is free again.
+    let gauge = ["function=\"stream\""];
+    assert_eq!(node.metric("mote_function_in_flight", &gauge), 0.0);
+}
+
+#[test]
 fn a_siblings_limits_hold() {
     let node = Node::start();
     deploy(&node, &["a"], &json!({ "timeout": "20s" }));

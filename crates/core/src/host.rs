@@ -5,6 +5,7 @@
 //! the same questions and gets the same answers. What belongs to the call alone is in [`Caller`]:
 //! plain values, so that a call that reaches for nothing pays nothing.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -196,11 +197,31 @@ impl fmt::Debug for Bucket {
     }
 }
 
-/// A host that has a log and nothing else: for a trial at deploy, and for tests of instances.
+/// A host that has a log and settings, and nothing else: for a trial at deploy, and for tests of
+/// instances.
 #[derive(Clone)]
-pub struct Alone(pub Arc<dyn LogSink>);
+pub struct Alone {
+    log: Arc<dyn LogSink>,
+    settings: BTreeMap<String, Arc<str>>,
+}
 
 impl Alone {
+    /// One with this log.
+    pub fn new(log: Arc<dyn LogSink>) -> Self {
+        let settings = BTreeMap::new();
+        Self { log, settings }
+    }
+
+    /// The same with these settings.
+    #[must_use]
+    pub fn with_settings(mut self, variables: &BTreeMap<String, String>) -> Self {
+        let settings = variables.iter();
+        self.settings = settings
+            .map(|(key, value)| (key.clone(), value.as_str().into()))
+            .collect();
+        self
+    }
+
     fn refusal() -> Error {
         Error::new(
             ErrorKind::Forbidden,
@@ -211,7 +232,7 @@ impl Alone {
 
 impl LogSink for Alone {
     fn line(&self, call: InvocationId, level: Level, text: &str) {
-        self.0.line(call, level, text);
+        self.log.line(call, level, text);
     }
 }
 
@@ -240,12 +261,12 @@ impl Host for Alone {
         Err(Self::refusal())
     }
 
-    fn setting(&self, _key: &str) -> Option<Arc<str>> {
-        None
+    fn setting(&self, key: &str) -> Option<Arc<str>> {
+        self.settings.get(key).cloned()
     }
 
     fn settings(&self) -> Vec<(String, Arc<str>)> {
-        Vec::new()
+        self.settings.clone().into_iter().collect()
     }
 }
 

@@ -217,7 +217,7 @@ impl Invoker {
     }
 
     /// Waits until every call that functions handed over has ended.
-    pub async fn drain(&self) {
+    pub async fn drain_spawned(&self) {
         self.shared.spawned.drain().await;
     }
 

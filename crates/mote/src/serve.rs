@@ -394,7 +394,7 @@ fn part_ended(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Resul
 async fn drain(mut parts: JoinSet<Result<(), Error>>, invoker: &Invoker, grace: Duration) {
     let all = async {
         while parts.join_next().await.is_some() {}
-        invoker.drain().await;
+        invoker.drain_spawned().await;
     };
     if tokio::time::timeout(grace, all).await.is_err() {
         tracing::warn!(

@@ -63,7 +63,7 @@ fn main() -> ExitCode {
                 .prepare(&Arc::new(spec), &artifact)
                 .await
                 .expect("valid code");
-            let host: Arc<dyn Host> = Arc::new(Alone(Arc::new(Nowhere)));
+            let host: Arc<dyn Host> = Arc::new(Alone::new(Arc::new(Nowhere)));
             let instance = prepared
                 .start(Arc::clone(&host))
                 .await

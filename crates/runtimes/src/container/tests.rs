@@ -108,7 +108,7 @@ impl Node {
     }
 
     fn host(&self) -> Arc<dyn Host> {
-        Arc::new(Alone(Arc::clone(&self.log) as _))
+        Arc::new(Alone::new(Arc::clone(&self.log) as _))
     }
 
     async fn call(&self, instance: &dyn Instance, target: &str) -> Result<String, Error> {

@@ -385,7 +385,7 @@ fn trial_call(spec: &FunctionSpec) -> Call {
         },
         meta,
         CallContext {
-            host: Arc::new(Alone(Arc::new(Nowhere))),
+            host: Arc::new(Alone::new(Arc::new(Nowhere)).with_settings(&spec.env)),
             caller: Caller::root(spec.limits.timeout),
         },
         spec,
