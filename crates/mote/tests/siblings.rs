@@ -216,10 +216,7 @@ async fn a_nested_call_has_what_is_left_of_the_time() {
     // The sibling's own limit ends the sibling alone.
     let (status, said) = node.call("a", "/call/b/sleep/60000").await.unwrap();
     assert_eq!(status, 504);
-    assert!(
-        said.contains("function `b` did not answer in "),
-        "{said}"
-    );
+    assert!(said.contains("function `b` did not answer in "), "{said}");
     // The caller's ends both; which of them is told first is nobody's business.
     let started = tokio::time::Instant::now();
     match node.call("b", "/call/a/sleep/60000").await {
