@@ -93,7 +93,7 @@ static void call(void)
     mote_answer answer;
     mote_text id;
     CHECK(mote_start(&ask, &first));
-    CHECK(mote_start(&(mote_call){.function = "everything", .target = "/reply"}, &second));
+    CHECK(mote_start(&(mote_call){.function = "everything", .method = "POST", .target = "/reply"}, &second));
     mote_answer reply;
     CHECK(mote_wait(second, &reply));
     CHECK(mote_spawn(&(mote_call){.function = "everything", .target = "/log"}, &id));

@@ -61,7 +61,7 @@ fn data() -> Result<String, keyvalue::Error> {
 
 fn call() -> Result<String, mote_function::call::Error> {
     let first = Call::post("everything", "one").target("/request?a=1").header("x-one", "1").start()?;
-    let second = Call::get("everything").target("/reply").start()?;
+    let second = Call::post("everything", "").target("/reply").start()?;
     let answer = second.wait()?;
     let id = Call::get("everything").target("/log").spawn()?;
     let failed = Call::get("everything").target("/fail").send()?;

@@ -13,12 +13,12 @@ mod language;
 mod new;
 mod node;
 mod project;
+mod replay;
 mod report;
 mod sdk;
 mod segments;
 mod snapshot;
 mod tools;
-mod trial;
 
 use std::process::ExitCode;
 
@@ -47,7 +47,7 @@ enum Command {
     /// Build, run and try functions, again whenever a file is saved.
     Dev(dev::Options),
     /// Send the recorded requests of a folder and compare the replies.
-    Test(trial::Options),
+    Test(replay::Options),
     #[command(name = keep::COMMAND, hide = true)]
     Keep(keep::Options),
 }

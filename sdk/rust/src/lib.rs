@@ -22,6 +22,7 @@
 //! only a node has, such as key-value data, panics there.
 
 #[doc(hidden)]
+#[rustfmt::skip]
 #[allow(
     clippy::all,
     missing_docs,

@@ -42,7 +42,7 @@ pub(crate) struct Options {
 }
 
 /// A request with the file it is from.
-struct Trial {
+struct Recorded {
     file: String,
     exchange: Exchange,
 }
@@ -58,7 +58,7 @@ impl Options {
     /// Builds, deploys, sends and compares. Fails when one reply is not as expected.
     pub(crate) async fn run(&self) -> Result<(), Error> {
         let project = Project::read(&self.path)?;
-        let trials = read(&project.folder)?;
+        let recordings = read(&project.folder)?;
         if project.built().next().is_some() && !self.no_build {
             let tools = Tools::of_this_machine(sdk::cache()?);
             for outcome in build::all(&project, &tools, &build::run)? {
@@ -67,20 +67,23 @@ impl Options {
         }
         let node = Node::start(&node::Settings::hidden()).await?;
         let failed = match node.place.deploy(&project.folder).await {
-            Ok(deployed) => all(&trials, &deployed).await,
+            Ok(deployed) => all(&recordings, &deployed).await,
             Err(error) => Err(error),
         };
         node.stop().await;
         match failed? {
-            0 => print(&format!("{} passed, 0 failed", trials.len())),
+            0 => print(&format!("{} passed, 0 failed", recordings.len())),
             failed => {
                 print(&format!(
                     "{} passed, {failed} failed",
-                    trials.len() - failed
+                    recordings.len() - failed
                 ))?;
                 Err(Error::new(
                     ErrorKind::FunctionFailed,
-                    format!("{failed} of {} replies are not as expected", trials.len()),
+                    format!(
+                        "{failed} of {} replies are not as expected",
+                        recordings.len()
+                    ),
                 )
                 .with_hint("correct the function, or what the file expects"))
             }
@@ -89,7 +92,7 @@ impl Options {
 }
 
 /// Every recorded request of a project, by files in order.
-fn read(folder: &Path) -> Result<Vec<Trial>, Error> {
+fn read(folder: &Path) -> Result<Vec<Recorded>, Error> {
     let tests = folder.join(FOLDER);
     let unreadable = |path: &Path, error: &std::io::Error| {
         Error::new(
@@ -105,7 +108,7 @@ fn read(folder: &Path) -> Result<Vec<Trial>, Error> {
         .filter(|path| path.extension().is_some_and(|ending| ending == ENDING))
         .collect();
     paths.sort();
-    let mut trials = Vec::new();
+    let mut recordings = Vec::new();
     for path in paths {
         let file = format!(
             "{FOLDER}/{}",
@@ -122,23 +125,23 @@ fn read(folder: &Path) -> Result<Vec<Trial>, Error> {
         }
         let text = fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
         let exchanges = recorded::parse(&text).map_err(|error| error.context(&file))?;
-        trials.extend(exchanges.into_iter().map(|exchange| Trial {
+        recordings.extend(exchanges.into_iter().map(|exchange| Recorded {
             file: file.clone(),
             exchange,
         }));
     }
-    if trials.is_empty() {
+    if recordings.is_empty() {
         return Err(Error::new(
             ErrorKind::NotFound,
             format!("there is no recorded request in {}", tests.display()),
         )
         .with_hint("record one with `mote invoke NAME --record tests/NAME.http`"));
     }
-    Ok(trials)
+    Ok(recordings)
 }
 
 /// Sends them one after the other, prints what came of each, and gives how many failed.
-async fn all(trials: &[Trial], deployed: &[Deployed]) -> Result<usize, Error> {
+async fn all(recordings: &[Recorded], deployed: &[Deployed]) -> Result<usize, Error> {
     let base = |url: fn(&Deployed) -> Option<&String>| {
         let first = deployed.iter().find_map(url)?;
         let (scheme, rest) = first.split_once("://")?;
@@ -148,8 +151,8 @@ async fn all(trials: &[Trial], deployed: &[Deployed]) -> Result<usize, Error> {
     let doors = (base(|one| one.http.as_ref()), base(|one| one.coap.as_ref()));
     let http = Http::new();
     let mut failed = 0;
-    for trial in trials {
-        let exchange = &trial.exchange;
+    for recording in recordings {
+        let exchange = &recording.exchange;
         let start = Instant::now();
         let answer = match exchange.door {
             Door::Http => over_http(&http, doors.0.as_deref(), exchange).await,
@@ -163,7 +166,7 @@ async fn all(trials: &[Trial], deployed: &[Deployed]) -> Result<usize, Error> {
         let word = if wrong.is_empty() { "ok    " } else { "failed" };
         print(&format!(
             "{word}  {}:{}  {} {}  {took:.1} ms",
-            trial.file, exchange.line, exchange.method, exchange.target
+            recording.file, exchange.line, exchange.method, exchange.target
         ))?;
         for line in &wrong {
             print(&format!("        {}", visible(line)))?;
