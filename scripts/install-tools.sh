@@ -20,6 +20,7 @@ ziglang_version=0.17.1
 componentize_py_version=0.25.1
 componentize_qjs_version=0.4.5
 esbuild_version=0.28.2
+assemblyscript_version=0.28.20
 go_version=1.27.3
 wizer_version=11.0.3
 binaryen_version=132.0.0
@@ -119,6 +120,7 @@ python_components() {
 javascript_components() {
     npm_install javascript componentize-qjs "$componentize_qjs_version"
     npm_install javascript esbuild "$esbuild_version"
+    npm_install javascript assemblyscript "$assemblyscript_version"
 }
 
 # What `mote build` does to a module after its compiler.

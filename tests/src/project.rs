@@ -249,7 +249,8 @@ pub fn has_toolchain(language: &str) -> bool {
                         .is_ok_and(|mut files| files.next().is_some())
             }) || debian.is_file()
         }
-        "c" => has("zig") || has("python-zig"),
+        "c" | "zig" => has("zig") || has("python-zig"),
+        "assemblyscript" => has("node") && has("asc"),
         "go" => has("go"),
         "javascript" | "typescript" => has("node") && has("componentize-qjs") && has("esbuild"),
         "python" => has("componentize-py"),

@@ -5,12 +5,15 @@
 //! does what is described. What is not here: running anything but a look for versions, and any choice between
 //! languages: the manifest says which.
 
+mod assemblyscript;
 mod c;
 mod go;
 mod javascript;
+mod npm;
 mod python;
 mod rust;
 mod worlds;
+mod zig;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,6 +32,8 @@ pub(crate) const ALL: &[&dyn Language] = &[
     &javascript::JavaScript,
     &javascript::TypeScript,
     &python::Python,
+    &zig::Zig,
+    &assemblyscript::AssemblyScript,
 ];
 
 /// One language.
@@ -52,8 +57,11 @@ pub(crate) trait Language: Sync {
         self.name()
     }
 
-    /// The SDK, of `sdk/<sdk_name>/`. It is written to the cache folder before a build, and never into a project.
-    fn sdk(&self) -> &'static [File];
+    /// The SDK, of `sdk/<sdk_name>/`, if it has one. It is written to the cache folder before a build, and never into
+    /// a project.
+    fn sdk(&self) -> &'static [File] {
+        &[]
+    }
 
     /// What `mote new` writes, of `sdk/templates/<name>/`.
     fn template(&self) -> &'static [File];

@@ -117,8 +117,8 @@ mod tests {
         let mut found = BTreeSet::new();
         listed(&Path::new(SDK).join(folder), "", &mut found);
         found.retain(|path| !left_out.contains(&path.split('/').next().unwrap_or_default()));
-        // Tests that stand beside what they test.
-        found.retain(|path| !path.ends_with("_test.go"));
+        // Tests that stand beside what they test, and what Python keeps of modules.
+        found.retain(|path| !path.ends_with("_test.go") && !path.contains("__pycache__/"));
         let embedded: BTreeSet<String> = files.iter().map(|file| file.path.to_owned()).collect();
         assert_eq!(embedded, found, "sdk/{folder}");
     }
@@ -127,7 +127,9 @@ mod tests {
     fn every_file_of_an_sdk_and_a_template_is_embedded() {
         all_there("wit", WIT, NOT_SHIPPED);
         for language in language::ALL {
-            all_there(language.sdk_name(), language.sdk(), NOT_SHIPPED);
+            if !language.sdk().is_empty() {
+                all_there(language.sdk_name(), language.sdk(), NOT_SHIPPED);
+            }
             all_there(
                 &format!("templates/{}", language.name()),
                 language.template(),

@@ -8,9 +8,9 @@ use std::process::Command;
 
 use mote_core::error::{Error, ErrorKind};
 
-use super::{Job, Language, Output, Recipe, World};
+use super::{Job, Language, Output, Recipe, World, zig};
 use crate::sdk::{File, files};
-use crate::tools::{If, System, Tools, Ways, ask};
+use crate::tools::{If, System, Tools, Ways};
 
 const TARGET: &str = "wasm32-wasi";
 /// What is compiled with every function.
@@ -119,20 +119,9 @@ fn sources(job: &Job<'_>) -> Result<Vec<PathBuf>, Error> {
 
 /// A C compiler for [`TARGET`], the first that is there.
 fn compiler(tools: &Tools, folder: &Path) -> Result<Command, Error> {
-    for program in ["zig", "python-zig"] {
-        if let Some(zig) = tools.find(program) {
-            return Ok(zig_cc(Command::new(zig)));
-        }
-    }
-    for python in ["python3", "python"] {
-        let Some(python) = tools.find(python) else {
-            continue;
-        };
-        if ask(&python, &["-c", "import ziglang"], folder).is_some() {
-            let mut command = Command::new(python);
-            command.args(["-m", "ziglang"]);
-            return Ok(zig_cc(command));
-        }
+    if let Some(mut zig) = zig::program(tools, folder) {
+        zig.args(["cc", "-target", TARGET]);
+        return Ok(zig);
     }
     if let Some(clang) = tools.find("clang")
         && let Some(sysroot) = SYSROOTS.iter().find(|sysroot| has_libc(Path::new(sysroot)))
@@ -147,11 +136,6 @@ fn compiler(tools: &Tools, folder: &Path) -> Result<Command, Error> {
         "a C compiler for WebAssembly is missing: there is neither zig nor clang with wasi-libc",
         COMPILER,
     ))
-}
-
-fn zig_cc(mut zig: Command) -> Command {
-    zig.args(["cc", "-target", TARGET]);
-    zig
 }
 
 fn has_libc(sysroot: &Path) -> bool {

@@ -6,25 +6,31 @@
 //! A component is not the same bytes every time: the engine takes the time of the build into it.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use mote_core::error::{Error, ErrorKind};
 
-use super::{Job, Language, Output, Recipe, worlds};
+use super::{Job, Language, Output, Recipe, npm, worlds};
 use crate::sdk::{File, files};
 use crate::tools::{If, System, Version, Ways};
 
 /// What is built with. Both are pinned in the template's package.json.
-const ESBUILD: Tool = Tool {
+const ESBUILD: npm::Program = npm::Program {
     name: "esbuild",
     what: "the bundler of JavaScript",
+    package: "esbuild",
     minimum: Version(0, 25, 0),
+    listed: LISTED,
+    unlisted: UNLISTED,
 };
-const COMPONENTIZE: Tool = Tool {
+const COMPONENTIZE: npm::Program = npm::Program {
     name: "componentize-qjs",
     what: "the engine of JavaScript",
+    package: "componentize-qjs",
     minimum: Version(0, 4, 5),
+    listed: LISTED,
+    unlisted: UNLISTED,
 };
 
 const SDK: &[File] = files!(
@@ -163,7 +169,7 @@ fn recipe(job: &Job<'_>) -> Result<Recipe, Error> {
     let entry = job.source();
     let esbuild = ESBUILD.find(job)?;
     let componentize = COMPONENTIZE.find(job)?;
-    let package = package(&componentize).ok_or_else(|| {
+    let package = npm::folder(&componentize).ok_or_else(|| {
         Error::new(
             ErrorKind::NotFound,
             format!("{} is in no package", componentize.display()),
@@ -219,61 +225,6 @@ fn recipe(job: &Job<'_>) -> Result<Recipe, Error> {
     })
 }
 
-/// A program of a package.
-struct Tool {
-    name: &'static str,
-    what: &'static str,
-    minimum: Version,
-}
-
-impl Tool {
-    /// In the `node_modules` of the function or of a folder above it, else on the path.
-    fn find(&self, job: &Job<'_>) -> Result<PathBuf, Error> {
-        let near = job
-            .folder
-            .ancestors()
-            .map(|folder| folder.join("node_modules/.bin").join(self.name))
-            .find(|program| program.exists());
-        let ways = if job.folder.join("package.json").is_file() {
-            LISTED
-        } else {
-            UNLISTED
-        };
-        let program = match near {
-            Some(program) => program,
-            None => job.tools.need(self.name, self.what, ways)?,
-        };
-        // Both are scripts of it.
-        job.tools.need("node", "Node.js", ways)?;
-        match self.version(&program) {
-            Some(found) if found < self.minimum => {
-                let message = format!(
-                    "{} {found} is too old, functions need {}",
-                    self.name, self.minimum
-                );
-                Err(job.tools.missing(&message, UNLISTED))
-            }
-            _ => Ok(program),
-        }
-    }
-
-    /// Of the package that the program is in. To ask the program itself takes a tenth of a second.
-    fn version(&self, program: &Path) -> Option<Version> {
-        let text = fs::read_to_string(package(program)?.join("package.json")).ok()?;
-        let package: serde_json::Value = serde_json::from_str(&text).ok()?;
-        let is_it = package.get("name")?.as_str()? == self.name;
-        is_it.then(|| Version::find(package.get("version")?.as_str()?))?
-    }
-}
-
-/// The folder of the package that a program is in, behind the link that npm makes.
-fn package(program: &Path) -> Option<PathBuf> {
-    let real = program.canonicalize().ok()?;
-    let mut above = real.ancestors().skip(1);
-    let folder = above.find(|folder| folder.join("package.json").is_file())?;
-    Some(folder.to_owned())
-}
-
 /// The types of the module `mote` and of the globals, where a tsconfig.json finds them: `.mote/mote.d.ts`.
 fn types(job: &Job<'_>) -> Result<(), Error> {
     let shared = job.work.parent().unwrap_or(job.work);
@@ -289,29 +240,4 @@ fn unwritable(path: &Path, error: &std::io::Error) -> Error {
         format!("cannot write {}: {error}", path.display()),
     )
     .with_hint("check disk and owner")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_version_is_that_of_the_package() {
-        let folder = tempfile::tempdir().unwrap();
-        let package = folder.path().join("lib/esbuild");
-        fs::create_dir_all(package.join("bin")).unwrap();
-        fs::create_dir_all(folder.path().join("bin")).unwrap();
-        fs::write(package.join("bin/esbuild"), "").unwrap();
-        let program = folder.path().join("bin/esbuild");
-        std::os::unix::fs::symlink(package.join("bin/esbuild"), &program).unwrap();
-        assert_eq!(ESBUILD.version(&program), None);
-        let manifest = |name: &str| {
-            let text = format!(r#"{{"name": "{name}", "version": "0.28.2"}}"#);
-            fs::write(package.join("package.json"), text).unwrap();
-        };
-        manifest("another");
-        assert_eq!(ESBUILD.version(&program), None);
-        manifest("esbuild");
-        assert_eq!(ESBUILD.version(&program), Some(Version(0, 28, 2)));
-    }
 }
