@@ -75,9 +75,8 @@ play > "$folder/transcript"
 python3 - "$repository/README.md" "$folder/transcript" <<'PYTHON'
 import re, sys
 page, transcript = (open(name).read() for name in sys.argv[1:])
-begin, end = "<!-- first five minutes -->\n", "<!-- end -->\n"
-note = "<!-- not run: a transcript of scripts/first-five-minutes.sh -->\n"
-new = begin + note + "```console\n" + transcript.strip("\n") + "\n```\n" + end
+begin, end = "<!-- not run: a transcript of scripts/first-five-minutes.sh -->\n```console\n", "\n```\n"
+new = begin + transcript.strip("\n") + end
 page, count = re.subn(re.escape(begin) + ".*?" + re.escape(end), lambda _: new, page, flags=re.S)
 assert count == 1, "the README has no place for it"
 open(sys.argv[1], "w").write(page)
