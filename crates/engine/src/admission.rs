@@ -5,7 +5,7 @@
 //! before each function and one before the node. A call from outside passes its function's gate
 //! first, so that calls that wait for a slow function hold nothing of the node; a nested call runs
 //! under the node's permit of the call it comes from. Permits are released when they are dropped.
-//! Who waits while it holds something asks [`crate::waits`] first.
+//! Who waits while it holds something asks the module `waits` first.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
