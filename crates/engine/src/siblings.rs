@@ -163,8 +163,10 @@ impl Host for FunctionHost {
         let call = self.checked(caller.hops.saturating_add(1), request)?;
         let (id, node) = (call.invocation.id, call.node.clone());
         let shared = node.shared();
-        let room = shared.spawned.room(bytes);
-        let room = room.inspect_err(|error| node.refused(Origin::Function, error.kind()))?;
+        let room = match shared.spawned.room(bytes) {
+            Ok(room) => room,
+            Err(error) => return Err(call.refuse(error)),
+        };
         shared.spawned.run(room, &shared.runner(), call.run_alone());
         Ok(id)
     }
@@ -243,6 +245,13 @@ impl Drop for Unbegun {
 }
 
 impl Checked {
+    /// Counts it as refused instead of as a call.
+    fn refuse(self, error: Error) -> Error {
+        self.unbegun.begin();
+        self.node.refused(Origin::Function, error.kind());
+        error
+    }
+
     /// Runs it as a call of its own, for whose reply nobody waits.
     async fn run_alone(self) {
         self.unbegun.begin();
@@ -324,7 +333,10 @@ impl Started {
     fn new(nested: Nested) -> Result<Self, Error> {
         let node = nested.call.node.clone();
         let length = nested.call.invocation.body.length().unwrap_or(0);
-        let request = node.shared().spawned.keep(length)?;
+        let request = match node.shared().spawned.keep(length) {
+            Ok(request) => request,
+            Err(error) => return Err(nested.call.refuse(error)),
+        };
         let runner = node.shared().runner();
         let task = runner.spawn(async move {
             let reply = nested.run().await?;

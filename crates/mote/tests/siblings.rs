@@ -404,6 +404,10 @@ async fn handed_over_calls_end_with_the_node() {
     assert_eq!(node.counted("b", Origin::Function, Outcome::Cancelled), 1);
     let (status, said) = node.call("a", "/spawn/b").await.unwrap();
     assert_eq!((status, said.as_str()), (503, "the node is about to stop"));
+    // What was refused was no call.
+    assert_eq!(node.nested("b"), 1);
+    let line = r#"mote_refused_total{door="function",reason="overloaded"} 1"#;
+    assert!(node.control.metrics().contains(line));
     node.is_at_rest();
 }
 
