@@ -22,7 +22,6 @@ componentize_qjs_version=0.4.5
 esbuild_version=0.28.2
 assemblyscript_version=0.28.20
 go_version=1.27.3
-wizer_version=11.0.3
 binaryen_version=132.0.0
 
 tools=target/tools
@@ -125,7 +124,6 @@ javascript_components() {
 
 # What `mote build` does to a module after its compiler.
 wasm_passes() {
-    npm_install wasm @bytecodealliance/wizer "$wizer_version"
     npm_install wasm binaryen "$binaryen_version"
 }
 

@@ -254,7 +254,7 @@ pub fn has_toolchain(language: &str) -> bool {
         "go" => has("go"),
         "javascript" | "typescript" => has("node") && has("componentize-qjs") && has("esbuild"),
         "python" => has("componentize-py"),
-        "wizer" | "wasm-opt" => has(language),
+        "wasm-opt" => has(language),
         other => panic!("no toolchain is known for {other}"),
     };
     if !has {

@@ -81,6 +81,36 @@ fn c_from_nothing_to_an_answer() {
     from_nothing_to_an_answer("c");
 }
 
+#[test]
+fn go_from_nothing_to_an_answer() {
+    from_nothing_to_an_answer("go");
+}
+
+#[test]
+fn javascript_from_nothing_to_an_answer() {
+    from_nothing_to_an_answer("javascript");
+}
+
+#[test]
+fn typescript_from_nothing_to_an_answer() {
+    from_nothing_to_an_answer("typescript");
+}
+
+#[test]
+fn python_from_nothing_to_an_answer() {
+    from_nothing_to_an_answer("python");
+}
+
+#[test]
+fn zig_from_nothing_to_an_answer() {
+    from_nothing_to_an_answer("zig");
+}
+
+#[test]
+fn assemblyscript_from_nothing_to_an_answer() {
+    from_nothing_to_an_answer("assemblyscript");
+}
+
 /// The same source in two folders gives the same bytes.
 #[track_caller]
 fn same_bytes_anywhere(language: &str) {
@@ -103,6 +133,21 @@ fn a_rust_build_is_reproducible() {
 #[test]
 fn a_c_build_is_reproducible() {
     same_bytes_anywhere("c");
+}
+
+#[test]
+fn go_gives_the_same_bytes_anywhere() {
+    same_bytes_anywhere("go");
+}
+
+#[test]
+fn zig_gives_the_same_bytes_anywhere() {
+    same_bytes_anywhere("zig");
+}
+
+#[test]
+fn assemblyscript_gives_the_same_bytes_anywhere() {
+    same_bytes_anywhere("assemblyscript");
 }
 
 /// A program that is not there is named, with what to do.

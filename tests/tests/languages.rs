@@ -82,6 +82,17 @@ fn every_folder_is_a_test() {
 }
 
 #[test]
+fn the_examples_without_an_sdk_do_what_they_say() {
+    for language in ["zig", "assemblyscript"] {
+        if has_toolchain(language) {
+            let example = repository().join("examples").join(language);
+            let tested = Project::copy_of(&example).mote(&["test"]).ok();
+            assert!(tested.contains(" 0 failed"), "{tested}");
+        }
+    }
+}
+
+#[test]
 fn the_sdk_of_go_passes_its_own_tests() {
     if !has_toolchain("go") {
         return;

@@ -214,14 +214,14 @@ fn component(
     wit: &Path,
     run: Run<'_>,
 ) -> Result<Vec<u8>, Error> {
-    let (file, world, grows_memory, starts) = match output {
-        Output::Finished(file) => (file, None, false, None),
+    const NONE: &[&str] = &[];
+    let (file, world, starts) = match output {
+        Output::Finished(file) => (file, None, NONE),
         Output::Module {
             file,
             world,
-            grows_memory,
-        } => (file, Some(*world), *grows_memory, None),
-        Output::Started { file, world, by } => (file, Some(*world), false, Some(*by)),
+            starts,
+        } => (file, Some(*world), *starts),
     };
     let read = |file: &Path| fs::read(file).map_err(|error| not_made(file, &error));
     let kind = component::kind(&read(file)?)?;
@@ -230,7 +230,7 @@ fn component(
         return segments::join(&read(file)?);
     }
     let mut file = file.clone();
-    if let Some(starts) = starts {
+    if !starts.is_empty() {
         let started = work.join("started.wasm");
         let module = snapshot::take(&read(&file)?, starts)?;
         fs::write(&started, module).map_err(|error| unwritable(&started, &error))?;
@@ -243,7 +243,7 @@ fn component(
         (Kind::Module { has_world: false }, None) => World::Named("function"),
         (Kind::Component | Kind::Command, _) => return segments::join(&module),
     };
-    let component = component::encode(&module, world, grows_memory, wit)?;
+    let component = component::encode(&module, world, wit)?;
     segments::join(&component)
 }
 

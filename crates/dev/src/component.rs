@@ -63,12 +63,7 @@ pub(crate) fn kind(wasm: &[u8]) -> Result<Kind, Error> {
 }
 
 /// Makes a component of a module. `wit` is the folder of the worlds.
-pub(crate) fn encode(
-    module: &[u8],
-    world: World,
-    grows_memory: bool,
-    wit: &Path,
-) -> Result<Vec<u8>, Error> {
+pub(crate) fn encode(module: &[u8], world: World, wit: &Path) -> Result<Vec<u8>, Error> {
     let failed = |error: anyhow::Error| {
         Error::new(
             ErrorKind::BadRequest,
@@ -90,8 +85,7 @@ pub(crate) fn encode(
                 WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME,
                 WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
             )
-            .map_err(failed)?
-            .realloc_via_memory_grow(grows_memory);
+            .map_err(failed)?;
     }
     encoder.encode().map_err(failed)
 }

@@ -106,18 +106,9 @@ pub(crate) enum Output {
         file: PathBuf,
         /// Which world it was compiled for.
         world: World,
-        /// Whether memory for the WASI adapter is taken with `memory.grow` instead of the module's own `cabi_realloc`:
-        /// for languages whose runtime must have started before anything of it is called, such as Go.
-        grows_memory: bool,
-    },
-    /// A core module that is started now: of it, as it is after that, a component is to be made.
-    Started {
-        /// Where it is.
-        file: PathBuf,
-        /// Which world it was compiled for.
-        world: World,
-        /// The functions that start it, in this order.
-        by: &'static [&'static str],
+        /// The functions that start it, in this order; none when each call does. It is started by the build then, and
+        /// a call begins with the memory as it is after that.
+        starts: &'static [&'static str],
     },
 }
 

@@ -23,12 +23,17 @@ const STEPS_MAX: u64 = 2_000_000_000;
 /// Memory that a start may use.
 const MEMORY_BYTES_MAX: usize = 256 << 20;
 
-/// Runs functions that the module exports, in this order, and gives a module that begins where they ended. They, and
-/// the module's start, are not exported any more.
+/// What a library of WASI must have called before anything else of it is.
+const INITIALIZE: &str = "_initialize";
+
+/// Runs functions that the module exports, in this order and after its own start, and gives a module that begins where
+/// they ended. They are not exported any more.
 pub(crate) fn take(module: &[u8], starts: &[&str]) -> Result<Vec<u8>, Error> {
     let parts = Parts::read(module)?;
-    let state = run(&open(&parts), &parts, starts)?;
-    Ok(write(&parts, &state, starts))
+    let own = parts.has_export(INITIALIZE).then_some(INITIALIZE);
+    let starts: Vec<&str> = own.into_iter().chain(starts.iter().copied()).collect();
+    let state = run(&open(&parts), &parts, &starts)?;
+    Ok(write(&parts, &state, &starts))
 }
 
 /// What a start leaves.

@@ -1,7 +1,7 @@
 //! What is done to a module after its compiler, when the manifest asks for it: `preinit` and `optimise`.
 //!
-//! Both are tools of others, found on `PATH`. They work on modules: a component that a toolchain made whole has either
-//! been started already by that toolchain, or is out of their reach.
+//! A module is started here, and optimised by a tool of others, found on `PATH`. Both are for modules: a component that a
+//! toolchain made whole has either been started already by that toolchain, or is out of reach.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,22 +10,12 @@ use std::process::Command;
 use mote_core::error::{Error, ErrorKind};
 
 use super::Run;
+use crate::snapshot;
 use crate::tools::{If, System, Tools, Ways};
 
 /// The export that is called once while the function is built. The SDKs write it for people.
 const PREINIT_EXPORT: &str = "mote-preinit";
 
-const WIZER: Ways = &[
-    (
-        If::Has("npm"),
-        "run `npm install --global @bytecodealliance/wizer`",
-    ),
-    (If::Has("cargo"), "run `cargo install wizer --all-features`"),
-    (
-        If::Always,
-        "install it from https://github.com/bytecodealliance/wizer/releases",
-    ),
-];
 const WASM_OPT: Ways = &[
     (If::On(System::Debian), "run `sudo apt install binaryen`"),
     (If::On(System::Fedora), "run `sudo dnf install binaryen`"),
@@ -71,11 +61,7 @@ impl Passes {
         let mut file = file.to_owned();
         if self.preinit {
             let to = work.join("preinit.wasm");
-            run(&mut wizer(tools, &file, &to)?).map_err(|error| {
-                error.with_hint(format!(
-                    "the module must export `{PREINIT_EXPORT}`, as mote_function::preinit!(…) or MOTE_PREINIT make it, and that must call nothing of the node"
-                ))
-            })?;
+            started(&file, &to)?;
             file = to;
         }
         if self.optimise {
@@ -101,14 +87,24 @@ impl Passes {
     }
 }
 
-fn wizer(tools: &Tools, from: &Path, to: &Path) -> Result<Command, Error> {
-    let program = tools.need("wizer", "wizer, which `build.preinit` needs,", WIZER)?;
-    let mut command = Command::new(program);
-    command
-        .arg(from)
-        .args(["--allow-wasi", "--init-func", PREINIT_EXPORT, "-o"])
-        .arg(to);
-    Ok(command)
+/// Runs what the function says is to be done once.
+fn started(from: &Path, to: &Path) -> Result<(), Error> {
+    let failed = |path: &Path, error: &std::io::Error| {
+        Error::new(
+            ErrorKind::BadRequest,
+            format!("cannot use {}: {error}", path.display()),
+        )
+        .with_hint("check disk and owner")
+    };
+    let module = fs::read(from).map_err(|error| failed(from, &error))?;
+    let taken = snapshot::take(&module, &[PREINIT_EXPORT]).map_err(|error| {
+        if error.message().contains(PREINIT_EXPORT) {
+            error.with_hint("mote_function::preinit!(…) and MOTE_PREINIT make it")
+        } else {
+            error
+        }
+    })?;
+    fs::write(to, taken).map_err(|error| failed(to, &error))
 }
 
 fn wasm_opt(tools: &Tools, from: &Path, to: &Path) -> Result<Command, Error> {

@@ -89,7 +89,7 @@ impl Language for AssemblyScript {
             output: Output::Module {
                 file: module,
                 world: World::Named("function"),
-                grows_memory: false,
+                starts: &[],
             },
         })
     }

@@ -19,8 +19,8 @@ use crate::tools::{If, System, Version, Ways, ask};
 const MINIMUM: Version = Version(1, 24, 0);
 /// Where the archive of go.dev is unpacked, which is often not on the path.
 const USUAL_PLACE: &str = "/usr/local/go/bin/go";
-/// What runs the start of a program: that of the runtime and of all packages, and then main.
-const STARTS: &[&str] = &["_initialize", "mote_initialize"];
+/// What runs main; the runtime and all packages are started before that.
+const STARTS: &[&str] = &["mote_initialize"];
 /// The first line of a `go.work` that is ours to write.
 const OURS: &str = "// Written by `mote build`, so that the Go command and editors find the SDK. It is not for the repository.";
 
@@ -127,10 +127,10 @@ impl Language for Go {
         }
         Ok(Recipe {
             steps: vec![command],
-            output: Output::Started {
+            output: Output::Module {
                 file: module,
                 world: World::Named("function"),
-                by: STARTS,
+                starts: STARTS,
             },
         })
     }

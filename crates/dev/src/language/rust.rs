@@ -142,7 +142,7 @@ impl Language for Rust {
             output: Output::Module {
                 file: folder.join(format!("{}.wasm", package.module)),
                 world: World::Written,
-                grows_memory: false,
+                starts: &[],
             },
         })
     }

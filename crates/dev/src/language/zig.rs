@@ -71,7 +71,7 @@ impl Language for Zig {
             output: Output::Module {
                 file: module,
                 world: World::Named("function"),
-                grows_memory: false,
+                starts: &[],
             },
         })
     }

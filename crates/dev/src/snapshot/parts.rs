@@ -112,6 +112,10 @@ impl<'a> Parts<'a> {
         })
     }
 
+    pub(super) fn has_export(&self, name: &str) -> bool {
+        self.exports.iter().any(|export| export.name == name)
+    }
+
     /// The exports whose name is wanted.
     pub(super) fn exports(&self, wanted: impl Fn(&str) -> bool) -> ExportSection {
         let mut section = ExportSection::new();

@@ -83,6 +83,18 @@ fn memory_and_globals_are_as_the_start_left_them() {
 }
 
 #[test]
+fn a_library_is_initialised_before() {
+    let text = r#"(module
+        (memory (export "memory") 1)
+        (func (export "_initialize") (i32.store8 (i32.const 8) (i32.const 5)))
+        (func (export "first") (i32.store8 (i32.const 9) (i32.add (i32.load8_u (i32.const 8)) (i32.const 1)))))"#;
+    let run = Run::of(&take(&module(text), &["first"]).unwrap());
+    assert_eq!(run.bytes(8, 2), [5, 6]);
+    let export = run.instance.get_export(&run.store, "_initialize");
+    assert!(export.is_none(), "it would be called once more");
+}
+
+#[test]
 fn the_same_start_gives_the_same_bytes() {
     let module = module(STARTS);
     assert!(take(&module, &["first"]).unwrap() == take(&module, &["first"]).unwrap());
