@@ -5,12 +5,11 @@ import request from "mote:function/request";
 import response from "mote:function/response";
 
 import { explain } from "./lib/console.js";
-import { abandon, settle } from "./lib/loop.js";
-import { unheardReasons } from "./lib/promise.js";
+import { abandon } from "./lib/loop.js";
+import { forgetUnheard, settle, unheardReasons } from "./lib/promise.js";
 import { renew } from "./lib/random.js";
-import { Request } from "./lib/request.js";
+import { Request, Source } from "./lib/request.js";
 import { Response } from "./lib/response.js";
-import { URL } from "./lib/url.js";
 
 /** Headers that belong to the connection (RFC 9110 §7.6.1) or that the node writes itself; it refuses them. */
 const DOORS_OWN = new Set([
@@ -36,12 +35,10 @@ export function serve(module) {
     try {
       renew();
       const reply = settle(handler(asked(body)));
-      for (const reason of unheardReasons()) {
-        log.log("warn", `a promise was rejected, and nobody asked: ${explain(reason)}`);
-      }
+      tellUnheard();
       return answer(reply);
     } catch (error) {
-      unheardReasons();
+      forgetUnheard();
       log.log("error", explain(error));
       // The host takes a text as the reason, and shows it to the caller.
       throw error instanceof Error ? error.message || error.name : String(error);
@@ -49,6 +46,16 @@ export function serve(module) {
       abandon();
     }
   };
+}
+
+function tellUnheard() {
+  const reasons = unheardReasons();
+  if (reasons === undefined) {
+    return;
+  }
+  for (const reason of reasons) {
+    log.log("warn", `a promise was rejected, and nobody asked: ${explain(reason)}`);
+  }
 }
 
 function handlerOf(module) {
@@ -64,16 +71,29 @@ function handlerOf(module) {
   throw new Error("the module exports no handler: write `export default { fetch(request) { … } }`");
 }
 
+/** The host's words about the call. */
+class Incoming extends Source {
+  method() {
+    return request.method();
+  }
+
+  url() {
+    const query = request.query();
+    const host = request.header("host") ?? "";
+    const target = `${request.path() || "/"}${query == null ? "" : `?${query}`}`;
+    return `http://${HOST.test(host) ? host : "localhost"}${target}`;
+  }
+
+  headers() {
+    return request.headers();
+  }
+}
+
+const HOST = /^(?:[\w.-]+|\[[0-9a-fA-F:.]+\])(?::[0-5]?\d{1,4})?$/;
+const incoming = new Incoming();
+
 function asked(body) {
-  const query = request.query();
-  const target = `${request.path() || "/"}${query == null ? "" : `?${query}`}`;
-  const host = request.header("host") ?? "";
-  const isHost = /^[\w.:[\]-]+$/.test(host) && URL.canParse(`http://${host}`);
-  return new Request(`http://${isHost ? host : "localhost"}${target}`, {
-    method: request.method(),
-    headers: request.headers(),
-    body: body.length > 0 ? body : undefined,
-  });
+  return new Request(incoming, body.length > 0 ? body : undefined);
 }
 
 function answer(reply) {
@@ -83,10 +103,10 @@ function answer(reply) {
   if (reply.status !== 200) {
     response.setStatus(reply.status);
   }
-  for (const [name, value] of reply.headers.raw()) {
+  reply.eachHeader((name, value) => {
     if (!DOORS_OWN.has(name)) {
       response.setHeader(name, value);
     }
-  }
+  });
   return reply.take();
 }

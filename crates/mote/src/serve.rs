@@ -99,6 +99,10 @@ fn control(config: &Config, data_dir: &DataDir, stored: &Stored) -> Result<Contr
         images: data_dir.images(),
         shards: config.workers.get(),
         calls_max: config.calls_max,
+        resident_bytes: memory::kept_for_a_call(
+            memory::of_node_with(config.memory_bytes_max),
+            config.calls_max,
+        ),
         compile: CompileLimits {
             memory_bytes: config.compile_memory_bytes,
             cpu: config.compile_cpu,

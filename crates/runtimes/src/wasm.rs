@@ -47,6 +47,9 @@ pub struct Config {
     pub shards: usize,
     /// Calls at once, over all functions.
     pub calls_max: u32,
+    /// Bytes of memory that stay with a place for a call when the call has ended. A call whose memory was made by a
+    /// snapshot writes to many pages of it; those that stay are written back, the others are fetched again by faults.
+    pub resident_bytes: usize,
     /// What a compilation may use.
     pub compile: CompileLimits,
 }
@@ -74,7 +77,11 @@ impl Wasm {
     /// Sets up engines and the folder of images. When address space is short it falls back to
     /// smaller reservations, and says so in one line of the log.
     pub fn new(config: Config) -> Result<Self, Error> {
-        let engines = Arc::new(Engines::new(config.shards, config.calls_max)?);
+        let engines = Arc::new(Engines::new(
+            config.shards,
+            config.calls_max,
+            config.resident_bytes,
+        )?);
         let images = Arc::new(Images::new(config.images));
         let compiler = Arc::new(Compiler::new(config.compile)?);
         Ok(Self {

@@ -5,24 +5,28 @@ import { bytesOf, decode, encode } from "./text.js";
 import { URLSearchParams } from "./url.js";
 
 const NONE = new Uint8Array();
+const TEXT = "text/plain;charset=UTF-8";
+const FORM = "application/x-www-form-urlencoded;charset=UTF-8";
 
 export class Body {
-  #bytes;
+  #content;
   #used = false;
 
-  /** `init` is what people give; `type` is set to its media type when it has one. */
-  constructor(init, setType) {
-    if (init === undefined || init === null) {
-      this.#bytes = undefined;
-    } else if (init instanceof URLSearchParams) {
-      this.#bytes = encode(String(init));
-      setType("application/x-www-form-urlencoded;charset=UTF-8");
-    } else if (bytesOf(init)) {
-      this.#bytes = bytesOf(init);
-    } else {
-      this.#bytes = encode(String(init));
-      setType("text/plain;charset=UTF-8");
+  /** `init` is what people give. */
+  constructor(init) {
+    this.#content = init ?? undefined;
+  }
+
+  /** The media type that the body has by itself. Not of the standard. */
+  get ownType() {
+    const content = this.#content;
+    if (typeof content === "string") {
+      return TEXT;
     }
+    if (content === undefined || bytesOf(content)) {
+      return undefined;
+    }
+    return content instanceof URLSearchParams ? FORM : TEXT;
   }
 
   /** Streams there are none: it is `null`, as for a body of nothing. */
@@ -39,16 +43,20 @@ export class Body {
     if (this.#used) {
       throw new TypeError("the body was read already");
     }
-    this.#used = this.#bytes !== undefined;
-    return this.#bytes ?? NONE;
+    const content = this.#content;
+    if (content === undefined) {
+      return NONE;
+    }
+    this.#used = true;
+    return typeof content === "string" ? encode(content) : (bytesOf(content) ?? encode(String(content)));
   }
 
-  /** The bytes for another one with the same body. Not of the standard. */
+  /** What another one with the same body is given. Not of the standard. */
   share() {
     if (this.#used) {
       throw new TypeError("the body was read already");
     }
-    return this.#bytes;
+    return this.#content;
   }
 
   text() {

@@ -18,8 +18,8 @@ export const console = {
 
 /** Writes things to the log, with spaces between them. */
 export function write(level, things) {
-  const text = things.map((thing) => (typeof thing === "string" ? thing : show(thing))).join(" ");
-  log.log(level, text.toWellFormed());
+  const words = things.map((thing) => (typeof thing === "string" ? thing : show(thing)));
+  log.log(level, words.join(" ").toWellFormed());
 }
 
 /** An error with the place it is from. */

@@ -7,7 +7,10 @@ export class Headers {
   /** Pairs in the order they were set, names in lower case. */
   #pairs = [];
 
-  constructor(init = []) {
+  constructor(init = undefined) {
+    if (init === undefined) {
+      return;
+    }
     if (init === null || typeof init !== "object") {
       throw new TypeError("headers are a list of pairs or an object");
     }
@@ -53,6 +56,13 @@ export class Headers {
 
   #all(key) {
     return this.#pairs.filter((pair) => pair[0] === key).map((pair) => pair[1]);
+  }
+
+  /** Sets a header that has no value yet; name and value are known to be valid. Not of the standard. */
+  suggest(key, value) {
+    if (!this.#pairs.some((pair) => pair[0] === key)) {
+      this.#pairs.push([key, value]);
+    }
   }
 
   /** The pairs as they were set. Not of the standard. */

@@ -29,12 +29,16 @@ export function timersFrom(source) {
 
 /** Ends what a call has left: what is not done when it answers is not done at all. */
 export function abandon() {
-  const left = waits;
-  jobs = [];
-  waits = [];
   timers.clear();
-  for (const { drop } of left) {
-    drop();
+  if (jobs.length > 0) {
+    jobs = [];
+  }
+  if (waits.length > 0) {
+    const left = waits;
+    waits = [];
+    for (const { drop } of left) {
+      drop();
+    }
   }
 }
 
@@ -51,20 +55,16 @@ export function drain() {
 
 /**
  * What a value is when nothing is left to wait for. A promise is waited for, and gives its value or throws its
- * reason.
+ * reason. `outcomeOf` says what became of a promise.
  */
-export function settle(value) {
+export function settle(value, outcomeOf) {
   if (typeof value?.then !== "function") {
     drain();
     return value;
   }
-  let outcome;
-  value.then(
-    (result) => (outcome = { result }),
-    (reason) => (outcome = { reason, failed: true }),
-  );
   for (;;) {
     drain();
+    const outcome = outcomeOf(value);
     if (outcome?.failed) {
       throw outcome.reason;
     }

@@ -1,7 +1,7 @@
 // Promises whose jobs are in our own queue (see loop.js). They behave as those of the language (ECMA-262 §27.2), but
 // for subclasses: `then` always gives a Promise.
 
-import { enqueue } from "./loop.js";
+import { enqueue, settle as settleWith } from "./loop.js";
 
 const PENDING = 0;
 const FULFILLED = 1;
@@ -10,25 +10,51 @@ const REJECTED = 2;
 /** Promises that were rejected and that nobody asked. */
 const unheard = new Set();
 
-/** The reasons nobody heard of, which are forgotten. */
+/** The reasons nobody heard of, which are forgotten; `undefined` when there are none, as mostly. */
 export function unheardReasons() {
-  const reasons = [...unheard].map((promise) => Promise.reasonOf(promise));
+  if (unheard.size === 0) {
+    return undefined;
+  }
+  const reasons = [...unheard].map((promise) => Promise.outcomeOf(promise).reason);
   unheard.clear();
   return reasons;
+}
+
+/** What a value is when nothing is left to wait for: see loop.js. Any thenable will do. */
+export function settle(value) {
+  const promise = typeof value?.then === "function" ? Promise.resolve(value) : value;
+  return settleWith(promise, Promise.outcomeOf);
+}
+
+export function forgetUnheard() {
+  unheard.clear();
 }
 
 export class Promise {
   #state = PENDING;
   #value = undefined;
-  #reactions = [];
+  /** Nothing when there is none, and after it is settled. */
+  #reactions;
 
   constructor(executor) {
     if (typeof executor !== "function") {
       throw new TypeError("a promise needs a function");
     }
-    const { resolve, reject } = this.#resolvers();
+    // Of the two functions only the first call counts.
+    let called = false;
+    const reject = (reason) => {
+      if (!called) {
+        called = true;
+        this.#settle(REJECTED, reason);
+      }
+    };
     try {
-      executor(resolve, reject);
+      executor((value) => {
+        if (!called) {
+          called = true;
+          this.#resolve(value);
+        }
+      }, reject);
     } catch (error) {
       reject(error);
     }
@@ -54,9 +80,13 @@ export class Promise {
       this.#settle(REJECTED, new TypeError("a promise cannot be resolved with itself"));
       return;
     }
+    if ((typeof value !== "object" || value === null) && typeof value !== "function") {
+      this.#settle(FULFILLED, value);
+      return;
+    }
     let then;
     try {
-      then = value !== null && (typeof value === "object" || typeof value === "function") ? value.then : undefined;
+      then = value.then;
     } catch (error) {
       this.#settle(REJECTED, error);
       return;
@@ -79,10 +109,13 @@ export class Promise {
     this.#state = state;
     this.#value = value;
     const reactions = this.#reactions;
-    this.#reactions = undefined;
-    if (state === REJECTED && reactions.length === 0) {
-      unheard.add(this);
+    if (reactions === undefined) {
+      if (state === REJECTED) {
+        unheard.add(this);
+      }
+      return;
     }
+    this.#reactions = undefined;
     for (const reaction of reactions) {
       this.#react(reaction);
     }
@@ -109,7 +142,7 @@ export class Promise {
     const { promise, resolve, reject } = Promise.withResolvers();
     const reaction = { resolve, reject, onFulfilled, onRejected };
     if (this.#state === PENDING) {
-      this.#reactions.push(reaction);
+      (this.#reactions ??= []).push(reaction);
     } else {
       unheard.delete(this);
       this.#react(reaction);
@@ -138,9 +171,18 @@ export class Promise {
     return "Promise";
   }
 
-  /** Of a promise that was rejected, why. */
-  static reasonOf(promise) {
-    return promise.#value;
+  /** What became of a promise, `undefined` when it is pending: `{ result }`, or `{ reason, failed: true }`, and then
+   * it was heard. Not of the standard. */
+  static outcomeOf(promise) {
+    switch (promise.#state) {
+      case FULFILLED:
+        return { result: promise.#value };
+      case REJECTED:
+        unheard.delete(promise);
+        return { reason: promise.#value, failed: true };
+      default:
+        return undefined;
+    }
   }
 
   static withResolvers() {

@@ -4,6 +4,9 @@ import { Body } from "./body.js";
 import { Headers } from "./headers.js";
 import { URL } from "./url.js";
 
+/** A request whose parts are asked for one by one: most handlers look at few. */
+export class Source {}
+
 /** Written in any case, and meant in upper case. */
 const METHODS = /^(delete|get|head|options|post|put|patch)$/i;
 
@@ -11,28 +14,37 @@ export class Request extends Body {
   #method;
   #url;
   #headers;
+  /** Where the rest comes from when somebody asks for it. */
+  #source;
 
   constructor(input, init = {}) {
+    if (input instanceof Source) {
+      super(init);
+      this.#source = input;
+      return;
+    }
     const from = input instanceof Request ? input : undefined;
-    const body = init.body ?? from?.share();
-    const headers = new Headers(init.headers ?? from?.headers ?? []);
-    super(body, (type) => headers.has("content-type") || headers.set("content-type", type));
+    super(init.body ?? from?.share());
     const method = String(init.method ?? from?.method ?? "GET");
     this.#method = METHODS.test(method) ? method.toUpperCase() : method;
     this.#url = from ? from.url : new URL(String(input)).href;
-    this.#headers = headers;
+    this.#headers = new Headers(init.headers ?? from?.headers);
+    const type = this.ownType;
+    if (type !== undefined) {
+      this.#headers.suggest("content-type", type);
+    }
   }
 
   get method() {
-    return this.#method;
+    return (this.#method ??= this.#source.method());
   }
 
   get url() {
-    return this.#url;
+    return (this.#url ??= this.#source.url());
   }
 
   get headers() {
-    return this.#headers;
+    return (this.#headers ??= new Headers(this.#source.headers()));
   }
 
   clone() {

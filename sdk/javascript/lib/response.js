@@ -8,13 +8,17 @@ const WITHOUT_BODY = [204, 205, 304];
 const REDIRECTS = [301, 302, 303, 307, 308];
 
 export class Response extends Body {
-  #status;
-  #statusText;
+  #status = 200;
+  #statusText = "";
+  /** Made when somebody asks for them. */
   #headers;
 
-  constructor(body = null, { status = 200, statusText = "", headers = [] } = {}) {
-    const own = new Headers(headers);
-    super(body, (type) => own.has("content-type") || own.set("content-type", type));
+  constructor(body = null, init = undefined) {
+    super(body);
+    if (init === undefined) {
+      return;
+    }
+    const { status = 200, statusText = "", headers } = init;
     if (!Number.isInteger(status) || status < 200 || status > 599) {
       throw new RangeError(`the status ${status} is not within 200 to 599`);
     }
@@ -23,7 +27,17 @@ export class Response extends Body {
     }
     this.#status = status;
     this.#statusText = String(statusText);
-    this.#headers = own;
+    if (headers !== undefined) {
+      this.#headers = this.#complete(new Headers(headers));
+    }
+  }
+
+  #complete(headers) {
+    const type = this.ownType;
+    if (type !== undefined) {
+      headers.suggest("content-type", type);
+    }
+    return headers;
   }
 
   static json(data, init = {}) {
@@ -31,7 +45,7 @@ export class Response extends Body {
     if (text === undefined) {
       throw new TypeError("what is no JSON cannot be answered as JSON");
     }
-    const headers = new Headers(init.headers ?? []);
+    const headers = new Headers(init.headers);
     if (!headers.has("content-type")) {
       headers.set("content-type", "application/json");
     }
@@ -58,7 +72,21 @@ export class Response extends Body {
   }
 
   get headers() {
-    return this.#headers;
+    return (this.#headers ??= this.#complete(new Headers()));
+  }
+
+  /** Calls a function with each header, as it was set. Not of the standard. */
+  eachHeader(tell) {
+    if (this.#headers === undefined) {
+      const type = this.ownType;
+      if (type !== undefined) {
+        tell("content-type", type);
+      }
+      return;
+    }
+    for (const pair of this.#headers.raw()) {
+      tell(pair[0], pair[1]);
+    }
   }
 
   clone() {

@@ -4,6 +4,10 @@
 import { decode } from "./text.js";
 
 const PORTS = { "http:": "80", "https:": "443", "ws:": "80", "wss:": "443", "coap:": "5683", "coaps:": "5684" };
+/** An address that is normal as it stands: host, port, path, query. */
+const PLAIN = /^http:\/\/([a-z0-9.-]+)(?::([1-9]\d{0,4}))?(\/[!$&-;=@-Z_a-z~%]*)(?:\?([!$-&(-;=?-~]*))?$/;
+const ENCODED = /[%+]/;
+const DOTS = /\/(?:\.|%2[eE])/;
 const SCHEME = /^([a-zA-Z][a-zA-Z0-9+.-]*:)(.*)$/s;
 const AUTHORITY = /^(?:([^@/?#]*)@)?(\[[0-9a-fA-F:.]+\]|[^:/?#@\s]*)(?::(\d*))?$/;
 
@@ -17,10 +21,14 @@ export class URL {
   /** Without their marks, `undefined` when there is none. */
   #query;
   #hash;
+  /** Made when somebody asks for it. */
   #params;
 
   constructor(address, base) {
     const text = String(address).trim();
+    if (this.#readPlain(text)) {
+      return;
+    }
     const own = SCHEME.exec(text);
     if (own) {
       this.#protocol = own[1].toLowerCase();
@@ -30,8 +38,20 @@ export class URL {
     } else {
       throw new TypeError(`${JSON.stringify(text)} is not a URL`);
     }
-    this.#params = new URLSearchParams(this.#query ?? "");
-    this.#params.watch((query) => (this.#query = query === "" ? undefined : query));
+  }
+
+  /** Most addresses are normal already, and then nothing has to be looked at twice. */
+  #readPlain(text) {
+    const plain = PLAIN.exec(text);
+    if (plain === null || plain[2] > 65535 || DOTS.test(plain[3])) {
+      return false;
+    }
+    this.#protocol = "http:";
+    this.#hostname = plain[1];
+    this.#port = plain[2] === undefined || plain[2] === "80" ? "" : plain[2];
+    this.#pathname = plain[3];
+    this.#query = plain[4];
+    return true;
   }
 
   static canParse(address, base) {
@@ -162,10 +182,14 @@ export class URL {
   set search(search) {
     const query = escaped(String(search).replace(/^\?/, ""), QUERY);
     this.#query = query === "" ? undefined : query;
-    this.#params.read(query);
+    this.#params?.read(query);
   }
 
   get searchParams() {
+    if (this.#params === undefined) {
+      this.#params = new URLSearchParams(this.#query);
+      this.#params.watch((query) => (this.#query = query === "" ? undefined : query));
+    }
     return this.#params;
   }
 
@@ -235,11 +259,12 @@ function normal(path) {
 
 export class URLSearchParams {
   #pairs = [];
-  #changed = () => {};
+  #changed;
 
   constructor(init = "") {
     if (typeof init !== "object" || init === null) {
-      this.read(String(init).replace(/^\?/, ""));
+      const query = String(init);
+      this.read(query.startsWith("?") ? query.slice(1) : query);
       return;
     }
     const pairs = typeof init[Symbol.iterator] === "function" ? init : Object.entries(init);
@@ -253,16 +278,22 @@ export class URLSearchParams {
 
   /** Reads a query. Not of the standard. */
   read(query) {
-    const pieces = query.split("&").filter((piece) => piece !== "");
-    this.#pairs = pieces.map((piece) => {
-      const [, name, value] = /^([^=]*)=?(.*)$/s.exec(piece);
-      return [unescaped(name), unescaped(value)];
-    });
+    const isPlain = !ENCODED.test(query);
+    const pairs = [];
+    for (const piece of query.split("&")) {
+      if (piece !== "") {
+        const middle = piece.indexOf("=");
+        const name = middle < 0 ? piece : piece.slice(0, middle);
+        const value = middle < 0 ? "" : piece.slice(middle + 1);
+        pairs.push(isPlain ? [name, value] : [unescaped(name), unescaped(value)]);
+      }
+    }
+    this.#pairs = pairs;
   }
 
   #change(pairs) {
     this.#pairs = pairs;
-    this.#changed(this.toString());
+    this.#changed?.(this.toString());
   }
 
   get size() {
@@ -278,7 +309,13 @@ export class URLSearchParams {
   }
 
   get(name) {
-    return this.#pairs.find((pair) => matches(pair, name))?.[1] ?? null;
+    const wanted = String(name);
+    for (const pair of this.#pairs) {
+      if (pair[0] === wanted) {
+        return pair[1];
+      }
+    }
+    return null;
   }
 
   getAll(name) {

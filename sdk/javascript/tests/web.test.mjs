@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Headers } from "../lib/headers.js";
-import { settle } from "../lib/loop.js";
+import { settle } from "../lib/promise.js";
 import { Request } from "../lib/request.js";
 import { Response } from "../lib/response.js";
 import { TextDecoder, TextEncoder } from "../lib/text.js";
@@ -45,6 +45,11 @@ test("URLs are read as everywhere", () => {
     "http://example.org/a b\"<>`{}|/ü?a b\"<>'`#\"<>`",
     "http://[::1]:9000/",
     "http://example.org/..",
+    "http://example.org:80/a;b=c,d@e:f/$&+!(x)*~_-.y?a=b;c/d?e@f:{|}~[]`^\\",
+    "http://example.org/a/.hidden/x..y",
+    "http://example.org:8080/a%20b?c%20d=%C3%BC+e'f",
+    "http://localhost/",
+    "http://a_b/",
     "http://example.org?",
     "http://example.org/a\\b",
     "mailto:a@example.org",

@@ -78,13 +78,13 @@ impl Drop for Place {
 }
 
 impl Engines {
-    pub(super) fn new(shards: usize, calls_max: u32) -> Result<Self, Error> {
+    pub(super) fn new(shards: usize, calls_max: u32, resident_bytes: usize) -> Result<Self, Error> {
         let shards = shards.max(1);
         let mut refusals = Vec::new();
         let pools = NESTED_MAX.map(|nested| (Tier::Pool, nested));
         for (tier, nested_max) in pools.into_iter().chain([(Tier::OnDemand, NESTED_MAX[0])]) {
             let engines: Result<Vec<_>, _> = (0..shards)
-                .map(|_| Engine::new(&config(tier, calls_max, nested_max)))
+                .map(|_| Engine::new(&config(tier, calls_max, nested_max, resident_bytes)))
                 .collect();
             match engines {
                 Ok(engines) => {
@@ -180,9 +180,9 @@ pub(super) fn compiling(tier: Tier) -> wasmtime::Result<Engine> {
 
 /// Elements of one table; the largest language runtimes need about 20,000.
 const TABLE_ELEMENTS: usize = 200_000;
-/// Memory that stays with a slot of the pool between two calls, so that a small guest costs no
-/// page faults. Measured: a quarter of the CPU time of a call without.
-const KEEP_RESIDENT: usize = 64 << 10;
+/// Memory that stays with a place for a call where the system does not tell what was written (before Linux 6.7): as
+/// much as a small guest has.
+const RESIDENT_BLINDLY: usize = 64 << 10;
 /// Host stack that a guest may use.
 const WASM_STACK: usize = 512 << 10;
 /// The stack of a call: the guest's part and the host functions it calls.
@@ -223,10 +223,16 @@ const EXTRA_MAX: u32 = 64;
 /// Modules of one component.
 const MODULES_MAX: u32 = 32;
 
-fn config(tier: Tier, calls_max: u32, nested_max: u32) -> Config {
+fn config(tier: Tier, calls_max: u32, nested_max: u32, resident_bytes: usize) -> Config {
     let mut config = base(tier);
     if tier == Tier::Pool {
         let mut pool = PoolingAllocationConfig::new();
+        // A system that does not tell which pages were written has all of them written back.
+        let resident_bytes = if PoolingAllocationConfig::is_pagemap_scan_available() {
+            resident_bytes
+        } else {
+            resident_bytes.min(RESIDENT_BLINDLY)
+        };
         let stores_max = calls_max.saturating_add(nested_max + TRIALS_MAX + KEPT_MAX);
         let parts_max = stores_max.saturating_add(EXTRA_MAX);
         pool.total_component_instances(stores_max)
@@ -244,8 +250,8 @@ fn config(tier: Tier, calls_max: u32, nested_max: u32) -> Config {
             .max_component_instance_size(16 << 20)
             .table_elements(TABLE_ELEMENTS)
             .max_memory_size(4 << 30)
-            .linear_memory_keep_resident(KEEP_RESIDENT)
-            .table_keep_resident(KEEP_RESIDENT)
+            .linear_memory_keep_resident(resident_bytes)
+            .table_keep_resident(resident_bytes)
             .pagemap_scan(Enabled::Auto);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     }
@@ -271,7 +277,7 @@ mod tests {
 
     #[test]
     fn nested_calls_have_a_bound_of_their_own() {
-        let engines = Engines::new(2, 1).unwrap();
+        let engines = Engines::new(2, 1, RESIDENT_BLINDLY).unwrap();
         let places: Vec<_> = std::iter::from_fn(|| engines.nested(0)).collect();
         assert!(NESTED_MAX.contains(&u32::try_from(places.len()).unwrap()));
         assert!(engines.nested(1).is_some() && engines.place(0).is_some());
