@@ -14,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use mote_core::digest::Digest;
 use mote_core::error::{Error, ErrorKind};
 use mote_core::name::FunctionName;
+use mote_core::runtime::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -110,10 +111,9 @@ impl Client {
 
     /// Removes a function with all its versions.
     pub async fn remove(&self, name: &FunctionName) -> Result<(), Error> {
-        let reply = self
-            .send(Method::DELETE, &function_path(name), None, Upload::empty())
-            .await?;
-        checked(reply).await.map(|_| ())
+        self.answer(Method::DELETE, &function_path(name), None, Upload::empty())
+            .await
+            .map(drop)
     }
 
     /// Removes every function. Returns how many there were.
@@ -134,10 +134,10 @@ impl Client {
     ) -> Result<wire::Artifact, Error> {
         let path = format!("/v1/artifacts/{digest}");
         let upload = Upload::with_progress(bytes, Box::new(progress));
-        let reply = self
-            .send(Method::PUT, &path, Some("application/octet-stream"), upload)
+        let answer = self
+            .answer(Method::PUT, &path, Some("application/octet-stream"), upload)
             .await?;
-        json(reply).await
+        parse(&answer)
     }
 
     /// The log of a function.
@@ -158,15 +158,18 @@ impl Client {
 
     /// The metrics page, in the OpenMetrics text format.
     pub async fn metrics(&self) -> Result<String, Error> {
-        let reply = self
-            .send(Method::GET, "/metrics", None, Upload::empty())
+        let bytes = self
+            .answer(Method::GET, "/metrics", None, Upload::empty())
             .await?;
-        let bytes = checked(reply).await?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
-        json(self.send(Method::GET, path, None, Upload::empty()).await?).await
+        parse(
+            &self
+                .answer(Method::GET, path, None, Upload::empty())
+                .await?,
+        )
     }
 
     async fn send_json<T: DeserializeOwned>(
@@ -178,15 +181,26 @@ impl Client {
         let body = serde_json::to_vec(value).map_err(|error| {
             Error::new(ErrorKind::Internal, format!("cannot write JSON: {error}"))
         })?;
-        let reply = self
-            .send(
-                method,
-                path,
-                Some("application/json"),
-                Upload::from(Bytes::from(body)),
-            )
-            .await?;
-        json(reply).await
+        let body = Upload::from(Bytes::from(body));
+        let answer = self.answer(method, path, Some("application/json"), body);
+        parse(&answer.await?)
+    }
+
+    /// The whole body of a good answer; the error of a bad one. Boxed, because every method waits
+    /// for it, and the program would have its parts as often; and inlined, because otherwise this
+    /// crate would have an HTTP client of its own beside the program's.
+    #[inline]
+    fn answer<'a>(
+        &'a self,
+        method: Method,
+        path: &'a str,
+        content_type: Option<&'static str>,
+        body: Upload,
+    ) -> BoxFuture<'a, Result<Bytes, Error>> {
+        Box::pin(async move {
+            let reply = self.send(method, path, content_type, body).await?;
+            accepted(reply).await?.collect(ANSWER_BYTES_MAX).await
+        })
     }
 
     async fn send(
@@ -274,20 +288,14 @@ fn function_path(name: &FunctionName) -> String {
     format!("/v1/functions/{}", name.full())
 }
 
-async fn json<T: DeserializeOwned>(reply: Reply) -> Result<T, Error> {
-    let bytes = checked(reply).await?;
-    serde_json::from_slice(&bytes).map_err(|error| {
+fn parse<T: DeserializeOwned>(answer: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(answer).map_err(|error| {
         Error::new(
             ErrorKind::Unsupported,
             format!("the node answered something this mote does not understand: {error}"),
         )
         .with_hint("compare the versions with `mote status` and `mote --version`")
     })
-}
-
-/// The whole body of a good answer; the error of a bad one.
-async fn checked(reply: Reply) -> Result<Bytes, Error> {
-    accepted(reply).await?.collect(ANSWER_BYTES_MAX).await
 }
 
 async fn accepted(reply: Reply) -> Result<Reply, Error> {

@@ -5,6 +5,7 @@
 //! and idle time are bounded. Ends when told to, after the requests that run, within the grace.
 
 mod artifacts;
+mod description;
 mod functions;
 mod key_value;
 mod logs;

@@ -25,6 +25,7 @@ mod up;
 mod value;
 mod wipe;
 
+use std::pin::Pin;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -67,10 +68,8 @@ enum Command {
     /// Print what a function wrote.
     Logs(logs::Logs),
     /// Look at and clean up the key-value data of apps.
-    #[command(subcommand)]
     Kv(kv::Kv),
     /// Set and remove the secrets of apps.
-    #[command(subcommand)]
     Secret(secret::Secret),
     /// Show how the node is.
     Status(status::Status),
@@ -116,9 +115,19 @@ impl Cli {
 
 /// Runs a client's command on this thread.
 fn wait<T>(command: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let mut result = None;
+    block_on(Box::pin(async {
+        result = Some(command.await);
+    }))?;
+    result.expect("the command has ended")
+}
+
+/// Not generic: the program would have the runtime's loop once for each command.
+fn block_on(command: Pin<Box<dyn Future<Output = ()> + '_>>) -> Result<(), Error> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Error::new(ErrorKind::Internal, format!("cannot start: {error}")))?
-        .block_on(command)
+        .block_on(command);
+    Ok(())
 }

@@ -6,7 +6,7 @@ use mote_core::error::Error;
 use mote_core::name::AppName;
 
 use super::http::Upload;
-use super::{Client, checked};
+use super::{Client, parse};
 use crate::wire::data::{AppUsage, BucketPage, Cleared, KeyPage, SecretList, UsageList};
 
 const BYTES: &str = "application/octet-stream";
@@ -46,7 +46,7 @@ impl Client {
     /// The value of a key. `NotFound` when there is none.
     pub async fn kv_get(&self, app: &AppName, bucket: &str, key: &str) -> Result<Bytes, Error> {
         let path = key_path(app, bucket, key);
-        checked(self.send(Method::GET, &path, None, Upload::empty()).await?).await
+        self.answer(Method::GET, &path, None, Upload::empty()).await
     }
 
     /// Sets a key.
@@ -72,10 +72,7 @@ impl Client {
             path.push('/');
             path.push_str(&segment(bucket));
         }
-        let reply = self
-            .send(Method::DELETE, &path, None, Upload::empty())
-            .await?;
-        let cleared: Cleared = super::json(reply).await?;
+        let cleared: Cleared = parse(&self.delete(&path).await?)?;
         Ok(cleared.keys)
     }
 
@@ -98,18 +95,14 @@ impl Client {
     }
 
     async fn put(&self, path: &str, value: Bytes) -> Result<(), Error> {
-        let reply = self
-            .send(Method::PUT, path, Some(BYTES), Upload::from(value))
-            .await?;
-        checked(reply).await.map(drop)
+        self.answer(Method::PUT, path, Some(BYTES), Upload::from(value))
+            .await
+            .map(drop)
     }
 
     async fn delete(&self, path: &str) -> Result<Bytes, Error> {
-        checked(
-            self.send(Method::DELETE, path, None, Upload::empty())
-                .await?,
-        )
-        .await
+        self.answer(Method::DELETE, path, None, Upload::empty())
+            .await
     }
 }
 

@@ -3,12 +3,12 @@
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use mote_api::problem::Problem;
 use mote_api::wire::Artifact;
 use mote_core::digest::Digest;
 use mote_core::error::{Error, ErrorKind};
 
 use super::Admin;
+use super::description::Refused;
 use super::reply::{Answer, json, read};
 
 /// Upload code, which a deploy then names by its digest. Uploading the same twice is fine; what no
@@ -17,7 +17,7 @@ use super::reply::{Answer, json, read};
     put, path = "/v1/artifacts/{digest}", security(("token" = [])),
     params(("digest" = String, Path, description = "BLAKE3 of the bytes, 64 hexadecimal digits")),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, body = Artifact), (status = "default", body = Problem, content_type = "application/problem+json"))
+    responses((status = 200, body = Artifact), Refused)
 )]
 pub(super) async fn put(
     State(admin): State<Admin>,

@@ -4,7 +4,6 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse as _;
-use mote_api::problem::Problem;
 use mote_api::spec::FunctionSpec;
 use mote_api::wire::{
     Deploy, FunctionInfo, FunctionList, InstancesInfo, Rescale, Rollback, VersionInfo,
@@ -14,12 +13,13 @@ use mote_core::name::{AppName, FunctionName};
 use mote_engine::control::FunctionView;
 
 use super::Admin;
+use super::description::{OfFunction, Refused};
 use super::reply::{Answer, json, read_json};
 
 /// Every function, by name.
 #[utoipa::path(
     get, path = "/v1/functions", security(("token" = [])),
-    responses((status = 200, body = FunctionList), (status = "default", body = Problem, content_type = "application/problem+json"))
+    responses((status = 200, body = FunctionList), Refused)
 )]
 pub(super) async fn list(State(admin): State<Admin>) -> Answer {
     let functions = admin.control.functions();
@@ -31,8 +31,8 @@ pub(super) async fn list(State(admin): State<Admin>) -> Answer {
 /// One function.
 #[utoipa::path(
     get, path = "/v1/functions/{name}", security(("token" = [])),
-    params(("name" = String, Path, description = "`function` or `function.app`")),
-    responses((status = 200, body = FunctionInfo), (status = "default", body = Problem, content_type = "application/problem+json"))
+    params(OfFunction),
+    responses((status = 200, body = FunctionInfo), Refused)
 )]
 pub(super) async fn show(State(admin): State<Admin>, Path(name): Path<String>) -> Answer {
     let view = admin.control.function(&parse(&name)?)?;
@@ -43,11 +43,11 @@ pub(super) async fn show(State(admin): State<Admin>, Path(name): Path<String>) -
 /// been uploaded; `404` says that it was not.
 #[utoipa::path(
     put, path = "/v1/functions/{name}", security(("token" = [])), request_body = Deploy,
-    params(("name" = String, Path, description = "`function` or `function.app`")),
+    params(OfFunction),
     responses(
         (status = 200, body = FunctionInfo, description = "a new version is live"),
         (status = 201, body = FunctionInfo, description = "the first version is live"),
-        (status = "default", body = Problem, content_type = "application/problem+json")
+        Refused
     )
 )]
 pub(super) async fn deploy(
@@ -84,8 +84,8 @@ pub(super) async fn deploy(
 /// Remove a function with all its versions.
 #[utoipa::path(
     delete, path = "/v1/functions/{name}", security(("token" = [])),
-    params(("name" = String, Path, description = "`function` or `function.app`")),
-    responses((status = 204, description = "it is gone"), (status = "default", body = Problem, content_type = "application/problem+json"))
+    params(OfFunction),
+    responses((status = 204, description = "it is gone"), Refused)
 )]
 pub(super) async fn remove(State(admin): State<Admin>, Path(name): Path<String>) -> Answer {
     let name = parse(&name)?;
@@ -100,8 +100,8 @@ pub(super) async fn remove(State(admin): State<Admin>, Path(name): Path<String>)
 /// Make an older version live again.
 #[utoipa::path(
     post, path = "/v1/functions/{name}/rollback", security(("token" = [])), request_body = Rollback,
-    params(("name" = String, Path, description = "`function` or `function.app`")),
-    responses((status = 200, body = FunctionInfo), (status = "default", body = Problem, content_type = "application/problem+json"))
+    params(OfFunction),
+    responses((status = 200, body = FunctionInfo), Refused)
 )]
 pub(super) async fn rollback(
     State(admin): State<Admin>,
@@ -125,8 +125,8 @@ pub(super) async fn rollback(
 /// Change how many instances the live version may have, from now on. `409` for WebAssembly.
 #[utoipa::path(
     post, path = "/v1/functions/{name}/scale", security(("token" = [])), request_body = Rescale,
-    params(("name" = String, Path, description = "`function` or `function.app`")),
-    responses((status = 200, body = FunctionInfo), (status = "default", body = Problem, content_type = "application/problem+json"))
+    params(OfFunction),
+    responses((status = 200, body = FunctionInfo), Refused)
 )]
 pub(super) async fn rescale(
     State(admin): State<Admin>,

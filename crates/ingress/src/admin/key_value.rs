@@ -5,7 +5,6 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
-use mote_api::problem::Problem;
 use mote_api::wire::data::{AppUsage, BucketPage, Cleared, KeyPage, UsageList};
 use mote_core::error::{Error, ErrorKind};
 use mote_core::key_value::{PAGE_KEYS_MAX, VALUE_BYTES_MAX};
@@ -13,6 +12,7 @@ use mote_core::name::AppName;
 use serde::Deserialize;
 
 use super::Admin;
+use super::description::{InApp, InBucket, OfKey, PageOfList, Refused};
 use super::reply::{Answer, json, read, typed};
 
 /// Which part of a list.
@@ -42,7 +42,7 @@ impl Part {
 /// What every app keeps.
 #[utoipa::path(
     get, path = "/v1/kv", security(("token" = [])),
-    responses((status = 200, body = UsageList), (status = "default", body = Problem, content_type = "application/problem+json"))
+    responses((status = 200, body = UsageList), Refused)
 )]
 pub(super) async fn usage(State(admin): State<Admin>) -> Answer {
     let apps = admin.data.key_value.usage().into_iter();
@@ -58,12 +58,8 @@ pub(super) async fn usage(State(admin): State<Admin>) -> Answer {
 /// The buckets of an app that have keys, a page at a time.
 #[utoipa::path(
     get, path = "/v1/apps/{app}/kv", security(("token" = [])),
-    params(
-        ("app" = String, Path, description = "the app"),
-        ("after" = Option<String>, Query, description = "the last bucket of the page before"),
-        ("max" = Option<u32>, Query, description = "at most this many, 1 to 1000")
-    ),
-    responses((status = 200, body = BucketPage), (status = "default", body = Problem, content_type = "application/problem+json"))
+    params(InApp, PageOfList),
+    responses((status = 200, body = BucketPage), Refused)
 )]
 pub(super) async fn buckets(
     State(admin): State<Admin>,
@@ -84,8 +80,8 @@ pub(super) async fn buckets(
 /// Remove every key of an app.
 #[utoipa::path(
     delete, path = "/v1/apps/{app}/kv", security(("token" = [])),
-    params(("app" = String, Path, description = "the app")),
-    responses((status = 200, body = Cleared), (status = "default", body = Problem, content_type = "application/problem+json"))
+    params(InApp),
+    responses((status = 200, body = Cleared), Refused)
 )]
 pub(super) async fn clear_app(State(admin): State<Admin>, Path(app): Path<String>) -> Answer {
     clear(&admin, app.parse()?, None).await
@@ -94,13 +90,8 @@ pub(super) async fn clear_app(State(admin): State<Admin>, Path(app): Path<String
 /// Keys of a bucket, a page at a time.
 #[utoipa::path(
     get, path = "/v1/apps/{app}/kv/{bucket}", security(("token" = [])),
-    params(
-        ("app" = String, Path, description = "the app"),
-        ("bucket" = String, Path, description = "the bucket; `default` where functions name none"),
-        ("after" = Option<String>, Query, description = "the last key of the page before"),
-        ("max" = Option<u32>, Query, description = "at most this many, 1 to 1000")
-    ),
-    responses((status = 200, body = KeyPage), (status = "default", body = Problem, content_type = "application/problem+json"))
+    params(InBucket, PageOfList),
+    responses((status = 200, body = KeyPage), Refused)
 )]
 pub(super) async fn keys(
     State(admin): State<Admin>,
@@ -121,8 +112,8 @@ pub(super) async fn keys(
 /// Remove every key of a bucket.
 #[utoipa::path(
     delete, path = "/v1/apps/{app}/kv/{bucket}", security(("token" = [])),
-    params(("app" = String, Path, description = "the app"), ("bucket" = String, Path, description = "the bucket")),
-    responses((status = 200, body = Cleared), (status = "default", body = Problem, content_type = "application/problem+json"))
+    params(InBucket),
+    responses((status = 200, body = Cleared), Refused)
 )]
 pub(super) async fn clear_bucket(
     State(admin): State<Admin>,
@@ -142,8 +133,8 @@ async fn clear(admin: &Admin, app: AppName, bucket: Option<String>) -> Answer {
 /// The value of a key, as it is.
 #[utoipa::path(
     get, path = "/v1/apps/{app}/kv/{bucket}/{key}", security(("token" = [])),
-    params(("app" = String, Path, description = "the app"), ("bucket" = String, Path, description = "the bucket"), ("key" = String, Path, description = "the key, percent-encoded")),
-    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"), (status = "default", body = Problem, content_type = "application/problem+json"))
+    params(OfKey),
+    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"), Refused)
 )]
 pub(super) async fn get(
     State(admin): State<Admin>,
@@ -159,9 +150,9 @@ pub(super) async fn get(
 /// Set a key to the bytes of the body.
 #[utoipa::path(
     put, path = "/v1/apps/{app}/kv/{bucket}/{key}", security(("token" = [])),
-    params(("app" = String, Path, description = "the app"), ("bucket" = String, Path, description = "the bucket"), ("key" = String, Path, description = "the key, percent-encoded")),
+    params(OfKey),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 204, description = "it is set"), (status = "default", body = Problem, content_type = "application/problem+json"))
+    responses((status = 204, description = "it is set"), Refused)
 )]
 pub(super) async fn set(
     State(admin): State<Admin>,
@@ -178,8 +169,8 @@ pub(super) async fn set(
 /// Remove a key.
 #[utoipa::path(
     delete, path = "/v1/apps/{app}/kv/{bucket}/{key}", security(("token" = [])),
-    params(("app" = String, Path, description = "the app"), ("bucket" = String, Path, description = "the bucket"), ("key" = String, Path, description = "the key, percent-encoded")),
-    responses((status = 204, description = "it is gone"), (status = "default", body = Problem, content_type = "application/problem+json"))
+    params(OfKey),
+    responses((status = 204, description = "it is gone"), Refused)
 )]
 pub(super) async fn remove(
     State(admin): State<Admin>,

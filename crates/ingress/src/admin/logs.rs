@@ -10,7 +10,6 @@ use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
-use mote_api::problem::Problem;
 use mote_api::wire::{LogLine, level};
 use mote_core::error::{Error, ErrorKind};
 use mote_core::log::Level;
@@ -20,6 +19,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
+use super::description::{OfFunction, Refused};
 use super::functions::parse;
 use super::reply::Answer;
 use super::{Admin, STREAMS_MAX, permit};
@@ -42,12 +42,12 @@ pub(super) struct LogsQuery {
 #[utoipa::path(
     get, path = "/v1/functions/{name}/logs", security(("token" = [])),
     params(
-        ("name" = String, Path, description = "`function` or `function.app`"),
+        OfFunction,
         ("follow" = Option<bool>, Query, description = "go on with new lines"),
         ("tail" = Option<u32>, Query, description = "at most this many past lines"),
         ("level" = Option<String>, Query, description = "the least important level: trace, debug, info, warn, error")
     ),
-    responses((status = 200, body = LogLine, content_type = "application/x-ndjson"), (status = "default", body = Problem, content_type = "application/problem+json"))
+    responses((status = 200, body = LogLine, content_type = "application/x-ndjson"), Refused)
 )]
 pub(super) async fn logs(
     State(admin): State<Admin>,

@@ -9,6 +9,7 @@ use mote_api::wire::{Status, WIPE_WORD, Warm, Wipe, Wiped};
 use mote_core::error::{Error, ErrorKind};
 
 use super::Admin;
+use super::description::Refused;
 use super::reply::{Answer, json, read_json, typed};
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -39,7 +40,7 @@ pub(super) async fn ready(State(admin): State<Admin>) -> Answer {
 /// How the node is.
 #[utoipa::path(
     get, path = "/v1/status", security(("token" = [])),
-    responses((status = 200, body = Status), (status = "default", body = Problem, content_type = "application/problem+json"))
+    responses((status = 200, body = Status), Refused)
 )]
 pub(super) async fn status(State(admin): State<Admin>) -> Answer {
     let status = admin.control.status();
@@ -84,7 +85,7 @@ pub(super) async fn metrics(State(admin): State<Admin>) -> Answer {
 /// Remove every function.
 #[utoipa::path(
     post, path = "/v1/wipe", security(("token" = [])), request_body = Wipe,
-    responses((status = 200, body = Wiped), (status = "default", body = Problem, content_type = "application/problem+json"))
+    responses((status = 200, body = Wiped), Refused)
 )]
 pub(super) async fn wipe(State(admin): State<Admin>, headers: HeaderMap, body: Body) -> Answer {
     let Wipe { confirm } = read_json(&headers, body, admin.config.body_timeout).await?;

@@ -4,20 +4,20 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
-use mote_api::problem::Problem;
 use mote_api::wire::data::SecretList;
 use mote_core::error::{Error, ErrorKind};
 use mote_core::name::AppName;
 use mote_core::secrets::VALUE_BYTES_MAX;
 
 use super::Admin;
+use super::description::{InApp, OfSecret, Refused};
 use super::reply::{Answer, json, read};
 
 /// The names of an app's secrets.
 #[utoipa::path(
     get, path = "/v1/apps/{app}/secrets", security(("token" = [])),
-    params(("app" = String, Path, description = "the app")),
-    responses((status = 200, body = SecretList), (status = "default", body = Problem, content_type = "application/problem+json"))
+    params(InApp),
+    responses((status = 200, body = SecretList), Refused)
 )]
 pub(super) async fn list(State(admin): State<Admin>, Path(app): Path<String>) -> Answer {
     let app: AppName = app.parse()?;
@@ -28,9 +28,9 @@ pub(super) async fn list(State(admin): State<Admin>, Path(app): Path<String>) ->
 /// Set a secret to the text of the body. Functions that are granted it see it from their next call.
 #[utoipa::path(
     put, path = "/v1/apps/{app}/secrets/{name}", security(("token" = [])),
-    params(("app" = String, Path, description = "the app"), ("name" = String, Path, description = "its name: capital letters, digits and underscores")),
+    params(OfSecret),
     request_body(content = String, content_type = "application/octet-stream"),
-    responses((status = 204, description = "it is set"), (status = "default", body = Problem, content_type = "application/problem+json"))
+    responses((status = 204, description = "it is set"), Refused)
 )]
 pub(super) async fn set(
     State(admin): State<Admin>,
@@ -57,8 +57,8 @@ pub(super) async fn set(
 /// Remove a secret.
 #[utoipa::path(
     delete, path = "/v1/apps/{app}/secrets/{name}", security(("token" = [])),
-    params(("app" = String, Path, description = "the app"), ("name" = String, Path, description = "its name")),
-    responses((status = 204, description = "it is gone"), (status = "default", body = Problem, content_type = "application/problem+json"))
+    params(OfSecret),
+    responses((status = 204, description = "it is gone"), Refused)
 )]
 pub(super) async fn remove(
     State(admin): State<Admin>,

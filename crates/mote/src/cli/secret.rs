@@ -7,109 +7,86 @@ use mote_core::name::AppName;
 use mote_core::secrets::{VALUE_BYTES_MAX, check_name};
 
 use super::output::{json, line};
-use super::target::Target;
+use super::target::Anywhere;
 use super::value;
 use crate::report::say;
 
 /// Set and remove the secrets of apps.
+#[derive(Debug, Args)]
+pub(super) struct Secret {
+    #[command(subcommand)]
+    action: Action,
+    /// The app.
+    #[arg(long, global = true, default_value_t)]
+    app: AppName,
+    #[command(flatten)]
+    target: Anywhere,
+}
+
 #[derive(Debug, Subcommand)]
-pub(super) enum Secret {
-    Set(Set),
-    Ls(Ls),
-    Rm(Rm),
-}
-
-/// Set a secret to what standard input says.
-///
-/// A line end at the end of the value is not part of it. Functions whose manifest grants it, with
-/// allow.secrets = ["NAME"], see it from their next call.
-#[derive(Debug, Args)]
-pub(super) struct Set {
-    /// Its name: capital letters, digits and underscores.
-    name: String,
-    /// Read the value from this file.
-    #[arg(long, value_name = "FILE")]
-    value_file: Option<String>,
-    /// The app.
-    #[arg(long, default_value_t)]
-    app: AppName,
-    #[command(flatten)]
-    target: Target,
-}
-
-/// List the names of the secrets.
-#[derive(Debug, Args)]
-pub(super) struct Ls {
-    /// The app.
-    #[arg(long, default_value_t)]
-    app: AppName,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    target: Target,
-}
-
-/// Remove secrets.
-#[derive(Debug, Args)]
-pub(super) struct Rm {
-    /// Their names.
-    #[arg(required = true)]
-    names: Vec<String>,
-    /// The app.
-    #[arg(long, default_value_t)]
-    app: AppName,
-    #[command(flatten)]
-    target: Target,
+enum Action {
+    /// Set a secret to what standard input says.
+    ///
+    /// A line end at the end of the value is not part of it. Functions whose manifest grants it,
+    /// with allow.secrets = ["NAME"], see it from their next call.
+    Set {
+        /// Its name: capital letters, digits and underscores.
+        name: String,
+        /// Read the value from this file.
+        #[arg(long, value_name = "FILE")]
+        value_file: Option<String>,
+    },
+    /// List the names of the secrets.
+    Ls {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove secrets.
+    Rm {
+        /// Their names.
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
 }
 
 impl Secret {
     pub(super) async fn run(self) -> Result<(), Error> {
-        match self {
-            Self::Set(set) => set.run().await,
-            Self::Ls(ls) => ls.run().await,
-            Self::Rm(rm) => rm.run().await,
-        }
-    }
-}
-
-impl Set {
-    async fn run(self) -> Result<(), Error> {
-        // Before somebody types a value for nothing.
-        check_name(&self.name)?;
-        // Two bytes for the line end that is not part of it.
-        let mut value = value::read(self.value_file.as_deref(), VALUE_BYTES_MAX + 2)?;
-        for end in [b'\n', b'\r'] {
-            if value.last() == Some(&end) {
-                value.pop();
+        let (client, app) = (self.target.0.client()?, &self.app);
+        match self.action {
+            Action::Set { name, value_file } => {
+                // Before somebody types a value for nothing.
+                check_name(&name)?;
+                let value = value(value_file.as_deref())?;
+                client.set_secret(app, &name, value.into()).await?;
+                say(&format!("set {name} of app {app}"));
+            }
+            Action::Ls { json: true } => {
+                let names = client.secrets(app).await?;
+                return json(&SecretList { names });
+            }
+            Action::Ls { json: false } => {
+                let names = client.secrets(app).await?;
+                return names.iter().try_for_each(|name| line(name));
+            }
+            Action::Rm { names } => {
+                for name in &names {
+                    client.remove_secret(app, name).await?;
+                    say(&format!("removed {name} of app {app}"));
+                }
             }
         }
-        let client = self.target.client()?;
-        client
-            .set_secret(&self.app, &self.name, value.into())
-            .await?;
-        say(&format!("set {} of app {}", self.name, self.app));
         Ok(())
     }
 }
 
-impl Ls {
-    async fn run(self) -> Result<(), Error> {
-        let names = self.target.client()?.secrets(&self.app).await?;
-        if self.json {
-            return json(&SecretList { names });
+fn value(file: Option<&str>) -> Result<Vec<u8>, Error> {
+    // Two bytes for the line end that is not part of it.
+    let mut value = value::read(file, VALUE_BYTES_MAX + 2)?;
+    for end in [b'\n', b'\r'] {
+        if value.last() == Some(&end) {
+            value.pop();
         }
-        names.iter().try_for_each(|name| line(name))
     }
-}
-
-impl Rm {
-    async fn run(self) -> Result<(), Error> {
-        let client = self.target.client()?;
-        for name in &self.names {
-            client.remove_secret(&self.app, name).await?;
-            say(&format!("removed {name} of app {}", self.app));
-        }
-        Ok(())
-    }
+    Ok(value)
 }

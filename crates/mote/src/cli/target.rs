@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgMatches, Args, Command};
 use mote_api::client::Client;
 use mote_api::client::node::Node;
 use mote_api::wire::Doors;
@@ -49,6 +49,30 @@ impl Target {
                 .flatten()
         })?;
         Ok(PathBuf::from(&settings.0["data_dir"].text))
+    }
+}
+
+/// The same, for a command whose own commands take it.
+#[derive(Clone, Debug)]
+pub(crate) struct Anywhere(pub(crate) Target);
+
+impl clap::FromArgMatches for Anywhere {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Target::from_arg_matches(matches).map(Self)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0.update_from_arg_matches(matches)
+    }
+}
+
+impl Args for Anywhere {
+    fn augment_args(command: Command) -> Command {
+        Target::augment_args(command).mut_args(|arg| arg.global(true))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
     }
 }
 

@@ -348,3 +348,36 @@ async fn secrets_are_named_and_never_sent() {
     assert_eq!(error.unwrap_err().kind(), ErrorKind::BadRequest);
     assert_eq!(client.secrets(&home).await.unwrap(), ["B"]);
 }
+
+#[test]
+fn the_description_is_whole() {
+    let document = serde_json::to_value(crate::admin::openapi()).unwrap();
+    let text = document.to_string();
+    // What is referred to is there.
+    let references = text.split("\"#/components/schemas/").skip(1);
+    for name in references.map(|rest| rest.split('"').next().unwrap()) {
+        let schema = &document["components"]["schemas"][name];
+        assert!(schema.is_object(), "{name}");
+    }
+    assert!(text.contains("schemas/Problem"), "errors are described");
+    // Every part of an address is described, and nothing else as one.
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let parts = path
+            .split('/')
+            .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+        let mut parts: Vec<_> = parts.collect();
+        parts.sort_unstable();
+        for (method, operation) in item.as_object().unwrap() {
+            let described = operation["parameters"].as_array().into_iter().flatten();
+            let described = described.filter(|parameter| parameter["in"] == "path");
+            let mut described: Vec<_> = described
+                .map(|parameter| {
+                    assert_eq!(parameter["required"], true, "{method} {path}");
+                    parameter["name"].as_str().unwrap()
+                })
+                .collect();
+            described.sort_unstable();
+            assert_eq!(described, parts, "{method} {path}");
+        }
+    }
+}
