@@ -17,7 +17,7 @@ use serde::Serialize;
 use self::passes::Passes;
 use crate::component::{self, Kind};
 use crate::fit::{self, Misfit};
-use crate::language::{self, Job, Output, World};
+use crate::language::{self, Job, Memory, Output, World};
 use crate::project::{Built, Project};
 use crate::report::{print, say, size};
 use crate::sdk;
@@ -214,14 +214,13 @@ fn component(
     wit: &Path,
     run: Run<'_>,
 ) -> Result<Vec<u8>, Error> {
-    const NONE: &[&str] = &[];
-    let (file, world, starts) = match output {
-        Output::Finished(file) => (file, None, NONE),
+    let (file, world, memory) = match output {
+        Output::Finished(file) => (file, None, Memory::Untouched),
         Output::Module {
             file,
             world,
-            starts,
-        } => (file, Some(*world), *starts),
+            memory,
+        } => (file, Some(*world), *memory),
     };
     let read = |file: &Path| fs::read(file).map_err(|error| not_made(file, &error));
     let kind = component::kind(&read(file)?)?;
@@ -230,13 +229,19 @@ fn component(
         return segments::join(&read(file)?);
     }
     let mut file = file.clone();
-    if !starts.is_empty() {
+    if let Memory::StartedBy(starts) = memory {
         let started = work.join("started.wasm");
         let module = snapshot::take(&read(&file)?, starts)?;
         fs::write(&started, module).map_err(|error| unwritable(&started, &error))?;
         file = started;
     }
-    let module = read(&passes.over(&file, work, tools, run)?)?;
+    let mut module = read(&passes.over(&file, work, tools, run)?)?;
+    if matches!(memory, Memory::WithRoom)
+        && let Ok(roomy) = snapshot::with_room(&module)
+    {
+        // Another kind of module works without, only slower.
+        module = roomy;
+    }
     let world = match (kind, world) {
         (Kind::Module { .. }, Some(world)) => world,
         (Kind::Module { has_world: true }, None) => World::Written,

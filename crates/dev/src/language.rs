@@ -106,10 +106,20 @@ pub(crate) enum Output {
         file: PathBuf,
         /// Which world it was compiled for.
         world: World,
-        /// The functions that start it, in this order; none when each call does. It is started by the build then, and
-        /// a call begins with the memory as it is after that.
-        starts: &'static [&'static str],
+        /// What its memory is when a call begins.
+        memory: Memory,
     },
+}
+
+/// The memory of a module when a call begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Memory {
+    /// As the compiler made it.
+    Untouched,
+    /// As these functions leave it, called in this order by the build.
+    StartedBy(&'static [&'static str]),
+    /// With room for what the call needs: see [`crate::snapshot::with_room`].
+    WithRoom,
 }
 
 /// The world of a module.

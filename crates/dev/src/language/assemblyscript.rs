@@ -6,7 +6,7 @@ use std::process::Command;
 
 use mote_core::error::Error;
 
-use super::{Job, Language, Output, Recipe, World, npm};
+use super::{Job, Language, Memory, Output, Recipe, World, npm};
 use crate::sdk::{File, files};
 use crate::tools::{If, System, Version};
 
@@ -89,7 +89,7 @@ impl Language for AssemblyScript {
             output: Output::Module {
                 file: module,
                 world: World::Named("function"),
-                starts: &[],
+                memory: Memory::Untouched,
             },
         })
     }

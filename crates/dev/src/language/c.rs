@@ -8,7 +8,7 @@ use std::process::Command;
 
 use mote_core::error::{Error, ErrorKind};
 
-use super::{Job, Language, Output, Recipe, World, zig};
+use super::{Job, Language, Memory, Output, Recipe, World, zig};
 use crate::sdk::{File, files};
 use crate::tools::{If, System, Tools, Ways};
 
@@ -89,7 +89,7 @@ impl Language for C {
             output: Output::Module {
                 file: module,
                 world: World::Named("function"),
-                starts: &[],
+                memory: Memory::WithRoom,
             },
         })
     }

@@ -11,7 +11,7 @@ use std::process::Command;
 
 use mote_core::error::{Error, ErrorKind};
 
-use super::{Job, Language, Output, Recipe, World};
+use super::{Job, Language, Memory, Output, Recipe, World};
 use crate::sdk::{File, files};
 use crate::tools::{If, System, Version, Ways, ask};
 
@@ -130,7 +130,7 @@ impl Language for Go {
             output: Output::Module {
                 file: module,
                 world: World::Named("function"),
-                starts: STARTS,
+                memory: Memory::StartedBy(STARTS),
             },
         })
     }

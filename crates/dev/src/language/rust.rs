@@ -16,7 +16,7 @@ use std::process::Command;
 use mote_core::error::Error;
 
 use self::project::{Package, SDK};
-use super::{Job, Language, Output, Recipe, World};
+use super::{Job, Language, Memory, Output, Recipe, World};
 use crate::sdk::{File, files};
 use crate::tools::{If, System, Version, Ways, ask};
 
@@ -142,7 +142,7 @@ impl Language for Rust {
             output: Output::Module {
                 file: folder.join(format!("{}.wasm", package.module)),
                 world: World::Written,
-                starts: &[],
+                memory: Memory::WithRoom,
             },
         })
     }

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::{Job, Language, Output, Recipe, World};
+use super::{Job, Language, Memory, Output, Recipe, World};
 use crate::sdk::{File, files};
 use crate::tools::{If, System, Tools, Version, Ways, ask};
 
@@ -71,7 +71,7 @@ impl Language for Zig {
             output: Output::Module {
                 file: module,
                 world: World::Named("function"),
-                starts: &[],
+                memory: Memory::Untouched,
             },
         })
     }

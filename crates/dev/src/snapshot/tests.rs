@@ -109,6 +109,30 @@ fn a_module_without_data_gets_some() {
     assert_eq!(run.bytes(69, 3), [0, 9, 0]);
 }
 
+#[test]
+fn an_allocator_has_room_before_a_call() {
+    // Gives the last block back when it is made smaller, and grows when there is no room.
+    let text = r#"(module
+        (memory (export "memory") 1)
+        (global $next (mut i32) (i32.const 65536))
+        (func (export "_initialize") unreachable)
+        (func (export "cabi_realloc") (param $old i32) (param $had i32) (param i32) (param $size i32) (result i32)
+            (local $block i32)
+            (local.set $block (select (local.get $old) (global.get $next) (local.get $had)))
+            (global.set $next (i32.add (local.get $block) (local.get $size)))
+            (block $fits
+                (br_if $fits (i32.le_u (global.get $next) (i32.mul (memory.size) (i32.const 65536))))
+                (drop (memory.grow (i32.const 4))))
+            (local.get $block))
+        (func (export "size") (result i32) (memory.size))
+        (func (export "next") (result i32) (global.get $next)))"#;
+    let mut run = Run::of(&with_room(&module(text)).unwrap());
+    assert_eq!(run.get::<i32>("size"), 5);
+    assert_eq!(run.get::<i32>("next"), 65536 + 16);
+    let export = run.instance.get_export(&run.store, "_initialize");
+    assert!(export.is_some(), "it is for the call");
+}
+
 #[track_caller]
 fn refused(text: &str, start: &str, why: &str) {
     let error = take(&module(text), &[start]).unwrap_err();
