@@ -79,9 +79,8 @@ class Incoming extends Source {
 
   url() {
     const query = request.query();
-    const host = request.header("host") ?? "";
     const target = `${request.path() || "/"}${query == null ? "" : `?${query}`}`;
-    return `http://${HOST.test(host) ? host : "localhost"}${target}`;
+    return `${originOf(request.header("host") ?? "")}${target}`;
   }
 
   headers() {
@@ -90,10 +89,22 @@ class Incoming extends Source {
 }
 
 const HOST = /^(?:[\w.-]+|\[[0-9a-fA-F:.]+\])(?::[0-5]?\d{1,4})?$/;
+/** The last host and what was made of it: most calls of one memory name the same. */
+let host = "";
+let origin = "http://localhost";
+
+function originOf(name) {
+  if (name !== host) {
+    host = name;
+    origin = `http://${HOST.test(name) ? name : "localhost"}`;
+  }
+  return origin;
+}
+
 const incoming = new Incoming();
 
 function asked(body) {
-  return new Request(incoming, body.length > 0 ? body : undefined);
+  return new Request(incoming, body.length > 0 ? body : null);
 }
 
 function answer(reply) {

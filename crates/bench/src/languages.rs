@@ -8,6 +8,7 @@
 mod project;
 mod table;
 
+use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -74,6 +75,13 @@ pub struct Settings {
 /// Measures all of it; what is found appears in `out` as it comes.
 pub fn run(settings: &Settings, out: &mut dyn Write) -> Result<Table> {
     ensure!(settings.rounds > 0, "--rounds must be at least 1");
+    // It is run in other folders than this one.
+    let mote = fs::canonicalize(&settings.mote)
+        .with_context(|| format!("cannot find {}", settings.mote.display()))?;
+    let settings = &Settings {
+        mote,
+        ..settings.clone()
+    };
     let environment = Environment::read();
     let folder = TempDir::new()?;
     let mut rows = Vec::new();

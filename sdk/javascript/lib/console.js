@@ -18,8 +18,12 @@ export const console = {
 
 /** Writes things to the log, with spaces between them. */
 export function write(level, things) {
-  const words = things.map((thing) => (typeof thing === "string" ? thing : show(thing)));
-  log.log(level, words.join(" ").toWellFormed());
+  let line = "";
+  for (let at = 0; at < things.length; at += 1) {
+    const thing = things[at];
+    line += `${at === 0 ? "" : " "}${typeof thing === "string" ? thing : show(thing)}`;
+  }
+  log.log(level, line.toWellFormed());
 }
 
 /** An error with the place it is from. */

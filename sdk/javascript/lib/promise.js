@@ -30,6 +30,9 @@ export function forgetUnheard() {
   unheard.clear();
 }
 
+/** Given to the constructor by those who settle the promise themselves. */
+const BY_HAND = () => {};
+
 export class Promise {
   #state = PENDING;
   #value = undefined;
@@ -37,24 +40,15 @@ export class Promise {
   #reactions;
 
   constructor(executor) {
+    if (executor === BY_HAND) {
+      return;
+    }
     if (typeof executor !== "function") {
       throw new TypeError("a promise needs a function");
     }
-    // Of the two functions only the first call counts.
-    let called = false;
-    const reject = (reason) => {
-      if (!called) {
-        called = true;
-        this.#settle(REJECTED, reason);
-      }
-    };
+    const { resolve, reject } = this.#resolvers();
     try {
-      executor((value) => {
-        if (!called) {
-          called = true;
-          this.#resolve(value);
-        }
-      }, reject);
+      executor(resolve, reject);
     } catch (error) {
       reject(error);
     }
@@ -121,33 +115,85 @@ export class Promise {
     }
   }
 
-  #react({ resolve, reject, onFulfilled, onRejected }) {
+  #react({ promise, onFulfilled, onRejected }) {
     const state = this.#state;
     const value = this.#value;
     enqueue(() => {
       const handler = state === FULFILLED ? onFulfilled : onRejected;
       if (typeof handler !== "function") {
-        (state === FULFILLED ? resolve : reject)(value);
+        if (state === FULFILLED) {
+          promise.#resolve(value);
+        } else {
+          promise.#settle(REJECTED, value);
+        }
         return;
       }
+      let result;
       try {
-        resolve(handler(value));
+        result = handler(value);
       } catch (error) {
-        reject(error);
+        promise?.#settle(REJECTED, error);
+        return;
       }
+      promise?.#resolve(result);
     });
   }
 
-  then(onFulfilled, onRejected) {
-    const { promise, resolve, reject } = Promise.withResolvers();
-    const reaction = { resolve, reject, onFulfilled, onRejected };
+  /** Has one of the functions called when it is settled, and settles the promise, if any, with what that gives. */
+  #when(promise, onFulfilled, onRejected) {
+    const reaction = { promise, onFulfilled, onRejected };
     if (this.#state === PENDING) {
       (this.#reactions ??= []).push(reaction);
     } else {
       unheard.delete(this);
       this.#react(reaction);
     }
+  }
+
+  then(onFulfilled, onRejected) {
+    const promise = new Promise(BY_HAND);
+    this.#when(promise, onFulfilled, onRejected);
     return promise;
+  }
+
+  /** What an `async` function is after bundling: a generator, which yields what is awaited. Not of the standard. */
+  static run(self, given, generator) {
+    const promise = new Promise(BY_HAND);
+    let running, step;
+    try {
+      running = generator.apply(self, given);
+      step = running.next();
+    } catch (error) {
+      promise.#settle(REJECTED, error);
+      return promise;
+    }
+    promise.#follow(running, step);
+    return promise;
+  }
+
+  /** Is settled with what a generator returns, or waits for what it has yielded. */
+  #follow(running, step) {
+    if (step.done) {
+      this.#resolve(step.value);
+      return;
+    }
+    const awaited = Promise.resolve(step.value);
+    awaited.#when(
+      undefined,
+      (value) => this.#resume(running, running.next, value),
+      (reason) => this.#resume(running, running.throw, reason),
+    );
+  }
+
+  #resume(running, method, value) {
+    let step;
+    try {
+      step = method.call(running, value);
+    } catch (error) {
+      this.#settle(REJECTED, error);
+      return;
+    }
+    this.#follow(running, step);
   }
 
   catch(onRejected) {
@@ -186,20 +232,23 @@ export class Promise {
   }
 
   static withResolvers() {
-    let resolve, reject;
-    const promise = new Promise((first, second) => {
-      resolve = first;
-      reject = second;
-    });
-    return { promise, resolve, reject };
+    const promise = new Promise(BY_HAND);
+    return { promise, ...promise.#resolvers() };
   }
 
   static resolve(value) {
-    return value instanceof Promise ? value : new Promise((resolve) => resolve(value));
+    if (value instanceof Promise) {
+      return value;
+    }
+    const promise = new Promise(BY_HAND);
+    promise.#resolve(value);
+    return promise;
   }
 
   static reject(reason) {
-    return new Promise((_, reject) => reject(reason));
+    const promise = new Promise(BY_HAND);
+    promise.#settle(REJECTED, reason);
+    return promise;
   }
 
   static try(act, ...args) {

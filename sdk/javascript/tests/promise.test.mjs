@@ -107,3 +107,64 @@ test("a promise is no plain function and needs one", () => {
   assert.equal(Object.prototype.toString.call(Ours.resolve()), "[object Promise]");
   assert.equal(settle(Ours.try((a, b) => a + b, 1, 2)), 3);
 });
+
+/** What `async` functions are, as the bundler writes them with the language's promises. */
+function nativeRun(self, given, generator) {
+  return new Native((resolve, reject) => {
+    const running = generator.apply(self, given);
+    const step = (act) => {
+      try {
+        const { done, value } = act();
+        if (done) {
+          resolve(value);
+        } else {
+          Native.resolve(value).then(
+            (result) => step(() => running.next(result)),
+            (reason) => step(() => running.throw(reason)),
+          );
+        }
+      } catch (error) {
+        reject(error);
+      }
+    };
+    step(() => running.next());
+  });
+}
+
+/** As above, with `run` for `async`. */
+function functions(P, run, say) {
+  run({ name: "self" }, ["given"], function* (given) {
+    say(`${this.name} ${given}`);
+  }).then((value) => say(`nothing is ${value}`));
+  run(null, [], function* () {
+    say("begun");
+    say(yield 1);
+    say(yield P.resolve("two"));
+    say(yield { then: (resolve) => resolve("a thenable") });
+    try {
+      yield P.reject("refused");
+    } catch (reason) {
+      say(`caught ${reason}`);
+    }
+    return P.resolve("returned");
+  }).then(say);
+  run(null, [], function* () {
+    throw new Error("at once");
+  }).catch((error) => say(error.message));
+  run(null, [], function* () {
+    yield 1;
+    throw new Error("later");
+  }).catch((error) => say(error.message));
+  P.resolve("meanwhile").then(say).then(() => say("and after"));
+}
+
+test("async functions are as in the language", async () => {
+  const ours = [];
+  functions(Ours, (...given) => Ours.run(...given), (said) => ours.push(said));
+  drain();
+  const native = [];
+  functions(Native, nativeRun, (said) => native.push(said));
+  await new Native((resolve) => setTimeout(resolve, 10));
+  assert.deepEqual(ours, native);
+  assert.ok(ours.includes("caught refused") && ours.includes("returned"));
+});

@@ -75,6 +75,11 @@ test("the path of the function itself is a slash, whatever the host is called", 
   assert.equal(calling({ default: (request) => new Response(request.url) }, odd).body, "http://localhost//x");
 });
 
+test("a call without a body has an empty one", () => {
+  const { body } = calling((request) => request.text().then((text) => Response.json([text, request.body])));
+  assert.equal(body, `["",null]`);
+});
+
 test("what fails has a reason and a line in the log", () => {
   const failing = (act) => calling(act).reason;
   assert.equal(failing(() => { throw new Error("no such luck") }), "no such luck");
