@@ -41,7 +41,6 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a node, until it is told to stop.
     Up(up::Up),
     /// Start a function: a folder with its source, ready to build.
     New(companion::Dev),
@@ -51,36 +50,23 @@ enum Command {
     Dev(companion::Dev),
     /// Send the recorded requests of a folder and compare the replies.
     Test(companion::Dev),
-    /// Deploy a .wasm file, a folder of plain source, or every function of a mote.toml.
     Deploy(deploy::Deploy),
-    /// Call a function by its name or its address.
     Invoke(invoke::Invoke),
-    /// List the functions.
     Ls(ls::Ls),
-    /// Show one function.
     Show(show::Show),
-    /// Remove functions.
     Rm(rm::Rm),
-    /// Make an older version of a function live again.
     Rollback(rollback::Rollback),
-    /// Change how many instances a function may have.
     Scale(scale::Scale),
-    /// Print what a function wrote.
     Logs(logs::Logs),
-    /// Look at and clean up the key-value data of apps.
     Kv(kv::Kv),
-    /// Set and remove the secrets of apps.
     Secret(secret::Secret),
-    /// Show how the node is.
     Status(status::Status),
-    /// Remove every function.
     Wipe(wipe::Wipe),
     /// Look at the configuration.
     #[command(subcommand)]
     Config(config::Config),
     /// Measure a node, or any server, and repeat the experiments of papers.
     Bench(companion::Bench),
-    /// Print completions for a shell.
     Completions(completions::Completions),
 }
 
