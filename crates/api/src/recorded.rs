@@ -82,9 +82,11 @@ pub fn parse(text: &str) -> Result<Vec<Exchange>, Error> {
     Ok(exchanges)
 }
 
-/// Whether a body is read again as it was written: no line of it looks like a mark.
+/// Whether a body is read again as it was written: no line of it looks like a mark, or ends with a carriage return.
 pub fn can_be_written(body: &str) -> bool {
-    !body.lines().any(|line| line.starts_with(MARK))
+    !body
+        .split('\n')
+        .any(|line| line.starts_with(MARK) || line.ends_with('\r'))
 }
 
 impl Exchange {
@@ -319,6 +321,16 @@ DELETE /lamp
         );
         assert_eq!((all[2].body.as_str(), &all[2].expected.body), ("", &None));
         assert_eq!(parse("# nothing\n\n###\n").unwrap(), []);
+    }
+
+    #[test]
+    fn a_body_that_would_be_another_is_known() {
+        for body in ["", "one\ntwo\n", "in the\rmiddle", "a ### in it"] {
+            assert!(can_be_written(body), "{body:?}");
+        }
+        for body in ["### 200", "one\n###", "one\r\ntwo", "one\r"] {
+            assert!(!can_be_written(body), "{body:?}");
+        }
     }
 
     #[test]

@@ -306,7 +306,7 @@ fn text(body: &[u8], whose: &str) -> Result<String, Error> {
     text.map(str::to_owned).ok_or_else(|| {
         Error::new(
             ErrorKind::Unsupported,
-            format!("the body of the {whose} cannot be recorded: it is no text, or has a line that begins with ###"),
+            format!("the body of the {whose} cannot be recorded: it is no text, or has a line that begins with ### or ends with a carriage return"),
         )
         .with_hint("nothing was written; record another request")
     })
