@@ -21,20 +21,21 @@ pub(crate) fn of_node_with(for_instances: u64) -> u64 {
 
 /// Bytes that stay with each place for a call of WebAssembly, when so many calls may run at once.
 ///
-/// 64 KiB are what a small guest writes to; a call in Go writes to 200 KiB, in JavaScript to 400, in Python to 1,000.
-/// What stays is written back before the next call; the rest is given to the system and fetched again by faults. With
-/// 256 KiB instead of 64 a call in Go costs 50 us of processor time instead of 460, with 512 KiB one in JavaScript 140
-/// instead of 1,060 (64 calls at once, two processors).
+/// 64 KiB are what a small guest writes to; a call in Go writes to 200 KiB, in JavaScript to 400. What stays is written
+/// back before the next call; the rest is given to the system and fetched again by faults. With 256 KiB instead of 64 a
+/// call in Go costs 50 us of processor time instead of 460, with 512 KiB one in JavaScript 140 instead of 1,060 (64 calls
+/// at once, two processors). A call in Python writes to 1,600 KiB, and gains nothing by more: wasmtime writes back at
+/// most 32 pieces of a memory (`MAX_REGIONS` in its `pagemap.rs`), and these are hundreds.
 ///
 /// Places are used again before others are, so about as many have memory as calls ever ran at once, and at most a
 /// hundred more on each thread, for functions that come back. 64 of them keep a thirty-second of the node's memory.
 pub(crate) fn kept_for_a_call(of_node: u64, calls_max: u32) -> usize {
     const LEAST: u64 = 64 << 10;
-    const MOST: u64 = 1 << 20;
+    const MOST: u64 = 512 << 10;
     let usual = calls_max.clamp(1, 64);
     let share = of_node / 32 / u64::from(usual);
     let whole_pages = share.clamp(LEAST, MOST) & !0xffff;
-    usize::try_from(whole_pages).expect("at most 1 MiB")
+    usize::try_from(whole_pages).expect("at most 512 KiB")
 }
 
 /// Share of the last ten seconds in which something waited for memory, in percent; 0 where the
@@ -90,8 +91,8 @@ mod tests {
         assert_eq!(kept_for_a_call(100 << 20, 512), 64 << 10);
         assert_eq!(kept_for_a_call(512 << 20, 512), 256 << 10);
         assert_eq!(kept_for_a_call(1 << 30, 512), 512 << 10);
-        assert_eq!(kept_for_a_call(64 << 30, 512), 1 << 20);
-        assert_eq!(kept_for_a_call(512 << 20, 1), 1 << 20);
+        assert_eq!(kept_for_a_call(64 << 30, 512), 512 << 10);
+        assert_eq!(kept_for_a_call(512 << 20, 1), 512 << 10);
         assert_eq!(kept_for_a_call(0, 0), 64 << 10);
     }
 

@@ -47,7 +47,7 @@ fn main() -> ExitCode {
             images: images.path().to_owned(),
             shards: 1,
             calls_max: 512,
-            resident_bytes: 1 << 20,
+            resident_bytes: 512 << 10,
             compile,
         };
         let wasm = Wasm::new(config).expect("the runtime starts");
