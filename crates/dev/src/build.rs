@@ -18,6 +18,7 @@ use self::passes::Passes;
 use crate::component::{self, Kind};
 use crate::fit::{self, Misfit};
 use crate::language::{self, Job, Memory, Output, World};
+use crate::merge;
 use crate::project::{Built, Project};
 use crate::report::{print, say, size};
 use crate::sdk;
@@ -226,7 +227,7 @@ fn component(
     let kind = component::kind(&read(file)?)?;
     if kind == Kind::Component {
         passes.refuse()?;
-        return segments::join(&read(file)?);
+        return finished(&read(file)?);
     }
     let mut file = file.clone();
     if let Memory::StartedBy(starts) = memory {
@@ -248,8 +249,12 @@ fn component(
         (Kind::Module { has_world: false }, None) => World::Named("function"),
         (Kind::Component | Kind::Command, _) => return segments::join(&module),
     };
-    let component = component::encode(&module, world, wit)?;
-    segments::join(&component)
+    finished(&component::encode(&module, world, wit)?)
+}
+
+/// A component as a node sets it up in the least time.
+fn finished(component: &[u8]) -> Result<Vec<u8>, Error> {
+    segments::join(&merge::merge(component))
 }
 
 /// A file that is as it was keeps its time, so that nobody takes it for new.

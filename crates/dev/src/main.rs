@@ -10,6 +10,7 @@ mod dev;
 mod fit;
 mod keep;
 mod language;
+mod merge;
 mod new;
 mod node;
 mod project;
