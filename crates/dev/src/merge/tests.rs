@@ -164,6 +164,7 @@ fn check(text: &str) -> Vec<u8> {
     let whole = wat::parse_str(text).unwrap();
     let merged = merge(&whole).into_owned();
     assert!(merged != whole, "is merged");
+    assert!(merge(&whole) == merged, "always the same");
     assert_eq!(run::run(&merged), run::run(&whole));
     merged
 }
@@ -355,6 +356,20 @@ fn what_cannot_be_merged_stays() {
             (func (export \"a\") (result u32) (canon lift (core func $a \"f\")))
             (func (export \"b\") (result u32) (canon lift (core func $b \"f\"))))",
     );
+    // More tables than a node takes in a module.
+    let tables = |count: usize| {
+        let sizes: String = (1..=count)
+            .map(|table| format!("(drop (table.size {table}))"))
+            .collect();
+        let tables = "(table 1 funcref)".repeat(count);
+        two(
+            "",
+            &format!("{tables} (func $start {sizes}) (start $start)"),
+            "",
+        )
+    };
+    check(&tables(8));
+    stays(&tables(9));
     // One that leads to itself.
     let leads = "(func $leads (export \"leads\") i32.const 1 call_indirect (type 0)) (elem (i32.const 1) func $leads)";
     let calls = "(func $start (call_indirect (i32.const 1))) (start $start)";

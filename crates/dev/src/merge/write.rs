@@ -22,6 +22,9 @@ pub(super) const TABLE: &str = "imports";
 /// The same of the function that the other module calls at the start, when everything is there.
 pub(super) const START: &str = "start";
 
+/// More of them a node does not take in a module.
+const TABLES_MAX: u32 = 8;
+
 /// What the component instantiates instead.
 pub(super) struct Written {
     pub(super) module: Vec<u8>,
@@ -49,6 +52,9 @@ pub(super) fn write(
     writer.imports(&early)?;
     let defined = writer.number_functions(&late)?;
     writer.number_others(&late)?;
+    if writer.table_section.len() > TABLES_MAX {
+        return None;
+    }
     writer.code(&defined, &late)?;
     writer.elements()?;
     writer.data()?;
