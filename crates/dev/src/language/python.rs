@@ -3,12 +3,14 @@
 //!
 //! The packages of the function are those in the folder `packages` beside its manifest, where
 //! `pip install --target packages` puts them. Those with native code do not work.
-//! A component is not the same bytes every time: CPython takes a random seed into it.
+//! A component is not the same bytes every time: CPython takes a random seed into it. What was made of the same files
+//! before is left as it is.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 use mote_core::error::{Error, ErrorKind};
 
@@ -35,6 +37,8 @@ const NAMES: &[&str] = &[
 /// Most sources that are looked into, and most bytes of them: with more, a function is taken to use everything.
 const SOURCES_MAX: usize = 1000;
 const SOURCE_BYTES_MAX: u64 = 16 << 20;
+/// Files beside the sources that are made of them, or try them.
+const OUTSIDE: &[&str] = &["wasm", "http"];
 /// A module of the SDK, which imports the function's.
 const ENTRY_MODULE: &str = "mote_entry";
 
@@ -103,7 +107,7 @@ impl Language for Python {
     fn recipe(&self, job: &Job<'_>) -> Result<Recipe, Error> {
         let entry = job.source();
         let name = module_name(&entry)?;
-        let componentize = componentize(job)?;
+        let (componentize, version) = componentize(job)?;
         let named = job.work.join("named");
         fs::create_dir_all(&named)
             .and_then(|()| fs::write(named.join("mote_module.py"), format!("NAME = \"{name}\"\n")))
@@ -115,10 +119,18 @@ impl Language for Python {
                 .with_hint("check disk and owner")
             })?;
         let component = job.work.join("component.wasm");
+        let output = Output::Finished(component.clone());
         let packages = job.folder.join("packages");
         let mut paths = vec![entry.parent().unwrap_or(job.folder), job.sdk, &named];
         if packages.is_dir() {
             paths.push(&packages);
+        }
+        let with = format!("{version} {name}");
+        if is_made(&component, &[job.folder, job.sdk], &with)? {
+            return Ok(Recipe {
+                steps: Vec::new(),
+                output,
+            });
         }
         let used = words(job.folder);
         let wit = worlds::assemble(job, "python.wit", |interface| {
@@ -144,9 +156,62 @@ impl Language for Python {
         }
         Ok(Recipe {
             steps: vec![command],
-            output: Output::Finished(component),
+            output,
         })
     }
+}
+
+/// Whether the component was made of the same files before. When not, it is removed, so that one that is there was made
+/// without a failure of what is noted here.
+fn is_made(component: &Path, folders: &[&Path], with: &str) -> Result<bool, Error> {
+    let mut files = Vec::new();
+    for folder in folders {
+        files_below(folder, &mut files);
+    }
+    files.sort();
+    let key = format!("{with}\n{files:#?}\n");
+    let key_path = component.with_extension("key");
+    if component.is_file() && fs::read_to_string(&key_path).is_ok_and(|found| found == key) {
+        return Ok(true);
+    }
+    let removed = match fs::remove_file(component) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => fs::write(&key_path, key),
+    };
+    removed.map(|()| false).map_err(|error| {
+        Error::new(
+            ErrorKind::BadRequest,
+            format!("cannot write {}: {error}", key_path.display()),
+        )
+        .with_hint("check disk and owner")
+    })
+}
+
+/// Path, size and time of everything that may be taken into a component.
+fn files_below(folder: &Path, files: &mut Vec<(PathBuf, u64, Option<SystemTime>)>) {
+    // What cannot be read cannot be taken in either.
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        // Not what a link leads to: it may lead back.
+        let Ok(about) = entry.metadata() else {
+            continue;
+        };
+        if about.is_dir() {
+            if !is_foreign(&entry.file_name().to_string_lossy()) {
+                files_below(&path, files);
+            }
+        } else if path
+            .extension()
+            .is_none_or(|end| !OUTSIDE.iter().any(|outside| end == *outside))
+        {
+            files.push((path, about.len(), about.modified().ok()));
+        }
+    }
+}
+
+/// A folder that is not of the function.
+fn is_foreign(name: &str) -> bool {
+    name.starts_with('.') || ["venv", "__pycache__"].contains(&name)
 }
 
 /// The words of all sources of a function; nothing when they are too many to look into.
@@ -161,8 +226,7 @@ fn words(folder: &Path) -> Option<BTreeSet<String>> {
             let name = name.to_string_lossy();
             let path = entry.path();
             if path.is_dir() {
-                let foreign = name.starts_with('.') || ["venv", "__pycache__"].contains(&&*name);
-                if !foreign {
+                if !is_foreign(&name) {
                     folders.push(path);
                 }
             } else if name.ends_with(".py") {
@@ -209,7 +273,8 @@ fn module_name(entry: &Path) -> Result<&str, Error> {
     Ok(name)
 }
 
-fn componentize(job: &Job<'_>) -> Result<PathBuf, Error> {
+/// The program, and what it says of its version.
+fn componentize(job: &Job<'_>) -> Result<(PathBuf, String), Error> {
     const PROGRAM: &str = "componentize-py";
     let near = ENVIRONMENTS
         .iter()
@@ -227,7 +292,7 @@ fn componentize(job: &Job<'_>) -> Result<PathBuf, Error> {
             let message = format!("{PROGRAM} {found} is too old, functions need {MINIMUM}");
             Err(job.tools.missing(&message, NEWER))
         }
-        _ => Ok(program),
+        _ => Ok((program, said)),
     }
 }
 
