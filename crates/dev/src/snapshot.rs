@@ -43,7 +43,7 @@ pub(crate) fn take(module: &[u8], starts: &[&str]) -> Result<Vec<u8>, Error> {
 /// What a module exports for those who hand it a list.
 const REALLOC: &str = "cabi_realloc";
 /// Room that a call finds, and what stays taken of it, in bytes.
-const ROOM: (i32, i32) = (250_000, 16);
+const ROOM: (i32, i32) = (120_000, 16);
 
 /// A module whose allocator has room before a call begins. It takes memory and gives nearly all of it back.
 ///
