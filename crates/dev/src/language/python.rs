@@ -37,6 +37,8 @@ const NAMES: &[&str] = &[
 /// Most sources that are looked into, and most bytes of them: with more, a function is taken to use everything.
 const SOURCES_MAX: usize = 1000;
 const SOURCE_BYTES_MAX: u64 = 16 << 20;
+/// Most files whose times are compared: a function with more is made anew every time.
+const FILES_MAX: usize = 10_000;
 /// Files beside the sources that are made of them, or try them.
 const OUTSIDE: &[&str] = &["wasm", "http"];
 /// A module of the SDK, which imports the function's.
@@ -165,13 +167,14 @@ impl Language for Python {
 /// without a failure of what is noted here.
 fn is_made(component: &Path, folders: &[&Path], with: &str) -> Result<bool, Error> {
     let mut files = Vec::new();
-    for folder in folders {
-        files_below(folder, &mut files);
-    }
+    let is_known = folders.iter().all(|folder| files_below(folder, &mut files));
     files.sort();
     let key = format!("{with}\n{files:#?}\n");
     let key_path = component.with_extension("key");
-    if component.is_file() && fs::read_to_string(&key_path).is_ok_and(|found| found == key) {
+    if is_known
+        && component.is_file()
+        && fs::read_to_string(&key_path).is_ok_and(|found| found == key)
+    {
         return Ok(true);
     }
     let removed = match fs::remove_file(component) {
@@ -187,18 +190,21 @@ fn is_made(component: &Path, folders: &[&Path], with: &str) -> Result<bool, Erro
     })
 }
 
-/// Path, size and time of everything that may be taken into a component.
-fn files_below(folder: &Path, files: &mut Vec<(PathBuf, u64, Option<SystemTime>)>) {
+/// Path, size and time of everything that may be taken into a component. `false` when there are too many to look at, or
+/// a link, whose own time says nothing of what it leads to.
+fn files_below(folder: &Path, files: &mut Vec<(PathBuf, u64, Option<SystemTime>)>) -> bool {
     // What cannot be read cannot be taken in either.
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
-        // Not what a link leads to: it may lead back.
         let Ok(about) = entry.metadata() else {
             continue;
         };
+        if about.is_symlink() || files.len() >= FILES_MAX {
+            return false;
+        }
         if about.is_dir() {
-            if !is_foreign(&entry.file_name().to_string_lossy()) {
-                files_below(&path, files);
+            if !is_foreign(&entry.file_name().to_string_lossy()) && !files_below(&path, files) {
+                return false;
             }
         } else if path
             .extension()
@@ -207,6 +213,7 @@ fn files_below(folder: &Path, files: &mut Vec<(PathBuf, u64, Option<SystemTime>)
             files.push((path, about.len(), about.modified().ok()));
         }
     }
+    true
 }
 
 /// A folder that is not of the function.
@@ -299,6 +306,28 @@ fn componentize(job: &Job<'_>) -> Result<(PathBuf, String), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_component_is_made_anew_when_a_file_changes_or_is_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let work = folder.path().join(".mote");
+        fs::create_dir(&work).unwrap();
+        let source = folder.path().join("handler.py");
+        let component = work.join("component.wasm");
+        let made = || is_made(&component, &[folder.path()], "1").unwrap();
+        fs::write(&source, "1").unwrap();
+        assert!(!made());
+        assert!(!made(), "the build failed");
+        fs::write(&component, "wasm").unwrap();
+        fs::write(folder.path().join("hello.http"), "not taken in").unwrap();
+        assert!(made());
+        fs::write(&source, "another").unwrap();
+        assert!(!made());
+        assert!(!component.exists());
+        fs::write(&component, "wasm").unwrap();
+        std::os::unix::fs::symlink(&source, folder.path().join("link.py")).unwrap();
+        assert!(!made());
+    }
 
     #[test]
     fn sources_say_what_is_used() {
